@@ -1,0 +1,106 @@
+package config
+
+import (
+	"log/slog"
+	"time"
+)
+
+// Every default is in this file; docs/reference.toml shows them.
+
+func defaultServer() Server {
+	return Server{
+		StopTime:     10 * time.Second,
+		LogLevel:     slog.LevelInfo,
+		LogFormat:    "text",
+		DNSMinTTL:    time.Second,
+		DNSMaxTTL:    time.Minute,
+		DNSTimeout:   2 * time.Second,
+		BufferMemory: 16 << 20,
+	}
+}
+
+func defaultAdmin() Admin {
+	return Admin{Socket: "/run/belay/admin.sock"}
+}
+
+func defaultAccessLog() AccessLog {
+	return AccessLog{
+		Output:        "none",
+		Format:        "json",
+		QueueSize:     4 << 20,
+		FlushInterval: 100 * time.Millisecond,
+	}
+}
+
+func defaultListener(name string) *Listener {
+	return &Listener{
+		Name:         name,
+		UnixMode:     0o660,
+		Protocol:     "http",
+		Backlog:      4096,
+		XForwarded:   true,
+		RequestID:    "generate",
+		ServerHeader: "belay",
+		Timeouts: ListenerTimeouts{
+			Head:   10 * time.Second,
+			Body:   30 * time.Second,
+			Idle:   75 * time.Second,
+			Write:  30 * time.Second,
+			Tunnel: time.Hour,
+		},
+		Limits: ListenerLimits{
+			RequestLine:     8 << 10,
+			HeadBytes:       60 << 10,
+			Fields:          100,
+			FieldName:       256,
+			Pipeline:        2,
+			ChunkExtensions: 4 << 10,
+		},
+		HTTP1: HTTP1{Underscores: "drop", EscapedControl: "reject", Backslash: "reject"},
+	}
+}
+
+// defaultRoute has -1 where the listener or the cluster decides.
+func defaultRoute(index int) *Route {
+	return &Route{
+		Index:            index,
+		Upgrade:          true,
+		RequestTimeout:   -1,
+		FirstByteTimeout: -1,
+		MaxBody:          -1,
+	}
+}
+
+const (
+	defaultRedirectStatus = 308
+	defaultRespondStatus  = 200
+	defaultContentType    = "text/plain; charset=utf-8"
+	defaultWeight         = 1
+)
+
+// defaultRetry is for a route that has a retry table.
+func defaultRetry() Retry {
+	return Retry{
+		Budget:     0.2,
+		BudgetMin:  3,
+		Backoff:    25 * time.Millisecond,
+		BackoffMax: 250 * time.Millisecond,
+	}
+}
+
+func defaultCluster(name string) *Cluster {
+	return &Cluster{
+		Name:              name,
+		Balance:           "round_robin",
+		ConnectTimeout:    5 * time.Second,
+		FirstByteTimeout:  60 * time.Second,
+		BodyTimeout:       60 * time.Second,
+		WriteTimeout:      30 * time.Second,
+		IdleTimeout:       60 * time.Second,
+		MaxPending:        1024,
+		PendingTimeout:    5 * time.Second,
+		MaxIdle:           128,
+		ResponseHeadBytes: 80 << 10,
+		ResponseFields:    200,
+	}
+}
