@@ -1,0 +1,209 @@
+package admin
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/BurntSushi/toml"
+
+	"belay/internal/config"
+)
+
+const everything = `
+[server]
+log_level = "debug"
+dns_servers = ["10.0.0.53", "[2001:db8::53]:5353"]
+stop_time = "1m30s"
+[admin]
+socket = "none"
+metrics_address = "127.0.0.1:9100"
+[listener.unix]
+address = "unix:/run/app.sock"
+unix_mode = "0600"
+[[listener.unix.route]]
+redirect = { scheme = "https", port = 8443, status = 301, strip_query = true }
+[listener.web]
+address = ":8080"
+ipv6_only = true
+server_header = ""
+allow = ["10.0.0.0/8"]
+[listener.web.timeouts]
+idle = "0s"
+tunnel = "36h"
+[[listener.web.route]]
+path = "/a"
+respond = { status = 503, body = "<b>&\n", content_type = "text/html", headers = { Retry-After = "1", "X-A" = "" } }
+[[listener.web.route]]
+path = "/b"
+respond = { body = "no type", content_type = "" }
+[[listener.web.route]]
+path_regex = "/c/(x|y)"
+methods = ["GET", "PURGE"]
+hosts = ["a.example", "*.b.example"]
+headers = [{ name = "X-A", exact = "" }, { name = "X-B", regex = "a|b", invert = true }, { name = "X-C", present = true }]
+deny = ["192.0.2.1"]
+clusters = [{ cluster = "app", weight = 3 }, { cluster = "lone", weight = 0 }]
+path_rewrite = { regex = "^/c/(.*)$", replace = "/$1" }
+request_timeout = "0s"
+first_byte_timeout = "2s"
+max_body = 0
+upgrade = false
+retry = { on = ["connect-failure", "reset", "5xx", "status", "first-byte-timeout"], statuses = [500, 503], attempts = 0, budget = 0.5, backoff = "0s" }
+[[listener.web.route]]
+name = "last"
+path_prefix = "/d"
+cluster = "app"
+host_rewrite = "app.internal"
+path_rewrite = { prefix = "/" }
+[listener.web.route.request_headers]
+remove = ["X-Old"]
+set = { X-Client = "%{client_ip}" }
+add = { X-Many = ["1", "2"], X-One = "3" }
+[listener.web.route.response_headers]
+set = { X-E = "%{endpoint}" }
+[cluster.app]
+balance = "least_request"
+idle_timeout = "0s"
+endpoints = [{ address = "10.0.0.1:80" }, { id = "six", address = "[2001:db8::1]:80", weight = 0 }, { address = "unix:/run/a.sock" }, { address = "app.internal:80" }]
+[cluster.lone]
+endpoints = [{ address = "10.0.0.1:80" }]
+`
+
+// TestEffectiveReadsBack holds that what is shown is the configuration: config
+// makes the same of it again.
+func TestEffectiveReadsBack(t *testing.T) {
+	reference, err := os.ReadFile("../../docs/reference.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, doc := range map[string][]byte{"everything": []byte(everything), "reference": reference} {
+		want, err := config.Parse(name, doc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again := asTOML(t, effective(want))
+		got, err := config.Parse(name, again)
+		if err != nil {
+			t.Fatalf("%v\nin\n%s", err, again)
+		}
+		a, b := lines(t, want), lines(t, got)
+		for i := range min(len(a), len(b)) {
+			if a[i] != b[i] {
+				t.Errorf("%s: %s, want %s, below\n%s\nfrom\n%s", name, b[i], a[i], strings.Join(a[max(0, i-40):i], "\n"), again)
+				break
+			}
+		}
+		if len(a) != len(b) {
+			t.Errorf("%s: %d lines, want %d", name, len(b), len(a))
+		}
+	}
+}
+
+// lines is c in a form that can be compared, with expressions as text.
+func lines(t *testing.T, c *config.Config) []string {
+	t.Helper()
+	data, err := json.MarshalIndent(c, "", " ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Split(string(data), "\n")
+}
+
+// asTOML turns what the API says into a file.
+func asTOML(t *testing.T, v any) []byte {
+	t.Helper()
+	data, err := marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.UseNumber()
+	var m map[string]any
+	if err := d.Decode(&m); err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if err := toml.NewEncoder(&out).Encode(numbers(m)); err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
+}
+
+// numbers makes integers of JSON's numbers where they are some.
+func numbers(v any) any {
+	switch x := v.(type) {
+	case map[string]any:
+		for k := range x {
+			x[k] = numbers(x[k])
+		}
+	case []any:
+		for i := range x {
+			x[i] = numbers(x[i])
+		}
+	case json.Number:
+		if n, err := x.Int64(); err == nil {
+			return n
+		}
+		f, _ := x.Float64()
+		return f
+	}
+	return v
+}
+
+func TestEffectiveKeepsTheOrderOfKeys(t *testing.T) {
+	c, err := config.Parse("x", []byte(everything))
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := marshal(effective(c))
+	if err != nil {
+		t.Fatal(err)
+	}
+	order := regexp.MustCompile(`(?s)"server":.*"admin":.*"access_log":.*"listener":.*"web":\{"address":"\[::\]:8080","ipv6_only":true,.*"timeouts":\{"head":"10s",.*"cluster":`)
+	if !order.Match(data) {
+		t.Errorf("%s", data)
+	}
+}
+
+func TestKeys(t *testing.T) {
+	for field, want := range map[string]string{
+		"Workers": "workers", "StopTime": "stop_time", "DNSMinTTL": "dns_min_ttl", "DNSServers": "dns_servers", "IPv6Only": "ipv6_only",
+		"XForwarded": "x_forwarded", "RequestID": "request_id", "HTTP1": "http1", "ID": "id", "MaxConnectionsPerSource": "max_connections_per_source",
+	} {
+		if got := key(field); got != want {
+			t.Errorf("%s: %s, want %s", field, got, want)
+		}
+	}
+}
+
+func TestDuration(t *testing.T) {
+	for want, d := range map[string]time.Duration{
+		"0s": 0, "250ms": 250 * time.Millisecond, "10s": 10 * time.Second, "1m": time.Minute, "1m30s": 90 * time.Second,
+		"10m": 10 * time.Minute, "1h": time.Hour, "10h": 10 * time.Hour, "1h10m": 70 * time.Minute, "1h0m1s": time.Hour + time.Second,
+	} {
+		if got := duration(d); got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+}
+
+func FuzzFilter(f *testing.F) {
+	src := newSource()
+	f.Add("listener=\"web\"", true)
+	f.Fuzz(func(t *testing.T, filter string, nonZero bool) {
+		re, err := regexp.Compile(filter)
+		if err != nil {
+			return
+		}
+		for _, x := range collect(src.snapshot, re, nonZero) {
+			if nonZero && x.Value == 0 {
+				t.Errorf("%+v", x)
+			}
+		}
+	})
+}

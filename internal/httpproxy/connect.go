@@ -1,0 +1,264 @@
+package httpproxy
+
+import (
+	"errors"
+	"time"
+
+	"belay/internal/cluster"
+	"belay/internal/config"
+	"belay/internal/http1"
+	"belay/internal/transport"
+	"belay/internal/upstream"
+)
+
+// pick chooses an endpoint and asks for a connection to it.
+func (s *stream) pick() {
+	s.ep = s.cl.picker.Pick(cluster.Hint{Avoid: s.ep})
+	if s.ep == nil {
+		s.w.shard.Inc(s.cl.shared.Stats.NoEndpoint)
+		s.reply(503, reasonNoEndpoint)
+		return
+	}
+	s.epst = &s.cl.shared.endpoints[s.ep.Index]
+	s.addressTries = 0
+	s.count()
+	if s.attempts == 0 {
+		s.route.request.apply(&s.req.Header, s)
+	}
+	s.connect()
+}
+
+// connect begins a try at s.ep.
+func (s *stream) connect() {
+	s.attempts++
+	s.connectAt = s.w.loop.Now()
+	s.state = streamWaiting
+	careful := !s.req.Method.Idempotent()
+	up, err := s.cl.pool(s.ep).Acquire(s, &s.waiter, s.grant, s.has(staleRetried), careful)
+	if up != nil || err != nil {
+		s.granted(up, err)
+	}
+}
+
+// granted is the pool's answer, at once or after a wait.
+func (s *stream) granted(up *upstream.Conn, err error) {
+	if err != nil {
+		s.noConnection(err)
+		return
+	}
+	s.up = up
+	up.Socket.SetOwner(s)
+	s.state = streamConnecting
+	s.handshake()
+}
+
+// handshake waits until bytes can flow to the endpoint.
+func (s *stream) handshake() {
+	err := s.up.Socket.Handshake()
+	switch {
+	case err == nil:
+		s.connected = s.w.loop.Now()
+		s.upTiming = upNone
+		s.state = streamAwait
+		s.send()
+	case errors.Is(err, transport.ErrAgain):
+		if s.upTiming != upConnect {
+			s.arm(upConnect, s.cl.shared.Config.ConnectTimeout)
+		}
+	default:
+		s.up.Failed()
+		if s.nextAddress() {
+			return
+		}
+		s.tryFailed(failConnect, reasonConnectFailure)
+	}
+}
+
+// nextAddress tries another address of an endpoint whose name has several.
+func (s *stream) nextAddress() bool {
+	s.addressTries++
+	if s.addressTries >= len(s.ep.Addresses()) {
+		return false
+	}
+	s.up.Close()
+	s.up = nil
+	s.upTiming = upNone
+	s.attempts--
+	s.connect()
+	return true
+}
+
+// noConnection is a pool that has none to give.
+func (s *stream) noConnection(err error) {
+	switch {
+	case errors.Is(err, upstream.ErrPendingFull), errors.Is(err, upstream.ErrPendingTimeout):
+		s.dropUpstream()
+		s.reply(503, err.Error())
+	default:
+		s.tryFailed(failConnect, err.Error())
+	}
+}
+
+// send serialises the head, with what there is of the body behind it.
+func (s *stream) send() {
+	b := http1.AppendRequestLine(s.w.wbuf[:0], s.req.MethodBytes(), s.target())
+	b = s.req.Header.AppendTo(b)
+	b = append(b, "\r\n"...)
+	s.flags |= headSent
+	s.flags &^= sentAny | gotReply | lastChunkUp | reqSent
+	if !s.has(chunkedUp) {
+		p := s.c.in[s.bodySent:s.bodyEnd]
+		head := len(b)
+		b = append(b, p...)
+		n, err := s.up.Socket.Write(b, nil)
+		if err != nil {
+			s.sendFailed()
+			return
+		}
+		if n > 0 {
+			s.flags |= sentAny
+		}
+		if n < head {
+			s.keepUp(b[n:head])
+			n = head
+		}
+		s.bodySent += int32(n - head)
+		s.sent()
+		return
+	}
+	if s.writeUp(b) && len(s.upOut) == int(s.upOutR) {
+		s.sendBody()
+	}
+}
+
+// failure is the kind of a failed try; retry.on decides by it.
+type failure uint8
+
+const (
+	failConnect   failure = iota // not a byte was sent
+	failReset                    // the endpoint ended the connection before a reply byte
+	failFirstByte                // no reply in time
+	failWrite                    // the endpoint took no more of the request
+	failReply                    // the reply was broken, or began and did not end
+	fail5xx                      // a 5xx or a listed status
+)
+
+// tryFailed ends a try and begins another, or answers.
+func (s *stream) tryFailed(f failure, reason string) {
+	if s.has(replyStarted) {
+		s.replyBroken(reason)
+		return
+	}
+	s.w.shard.Inc(s.epst.Failures)
+	stale := s.up != nil && s.up.Reused() && f == failReset && s.mayRepeatStale()
+	s.endTry()
+	switch {
+	case stale:
+		s.flags |= staleRetried
+		s.w.shard.Inc(s.cl.shared.Stats.StaleRetries)
+		s.again(0)
+	case s.mayRetry(f):
+		s.w.shard.Inc(s.cl.shared.Stats.Retries)
+		s.flags |= isRetry
+		s.again(s.backoff())
+	default:
+		s.reply(failStatus(f), reason)
+	}
+}
+
+// endTry drops the connection of a failed try; the books of the endpoint close.
+func (s *stream) endTry() {
+	s.dropUpstream()
+	s.resp.Reset()
+	s.interims = 0
+}
+
+func failStatus(f failure) int {
+	switch f {
+	case failConnect:
+		return 503
+	case failFirstByte, failWrite:
+		return 504
+	}
+	return 502
+}
+
+// mayRepeatStale: a pooled connection that the endpoint closed before it saw the
+// request may be replaced once, if not one byte was written, or if repeating is
+// harmless and possible.
+func (s *stream) mayRepeatStale() bool {
+	if s.has(staleRetried) || s.has(gotReply) || s.has(interimSent) {
+		return false
+	}
+	return !s.has(sentAny) || s.canResend()
+}
+
+// canResend: the method is idempotent (RFC 9110 9.2.2), head and body are still
+// whole in the buffer.
+func (s *stream) canResend() bool { return s.req.Method.Idempotent() && s.has(replayable) }
+
+// mayRetry asks the route's policy and the cluster's budget.
+func (s *stream) mayRetry(f failure) bool {
+	r := &s.route.cfg.Retry
+	if s.attempts > r.Attempts || s.has(interimSent) || !s.has(replayable) {
+		return false
+	}
+	var on config.RetryOn
+	switch f {
+	case failConnect:
+		on = config.RetryConnectFailure
+	case failReset:
+		on = config.RetryReset
+	case failFirstByte:
+		on = config.RetryFirstByte
+	case fail5xx:
+		on = config.Retry5xx | config.RetryStatus
+	}
+	if r.On&on == 0 || s.has(sentAny) && !s.req.Method.Idempotent() {
+		return false
+	}
+	budget := max(r.BudgetMin, int(r.Budget*float64(s.cl.active+1)))
+	if s.cl.retries >= budget {
+		s.w.shard.Inc(s.cl.shared.Stats.RetriesOverBudget)
+		return false
+	}
+	return true
+}
+
+// retryStatus reports whether the policy wants a reply with this status retried.
+func (s *stream) retryStatus(status int) bool {
+	r := &s.route.cfg.Retry
+	wanted := r.On&config.Retry5xx != 0 && status >= 500 || r.On&config.RetryStatus != 0 && s.route.statuses[status]
+	return wanted && s.mayRetry(fail5xx)
+}
+
+// backoff is the time before the next try: doubled each time, full jitter.
+func (s *stream) backoff() time.Duration {
+	r := &s.route.cfg.Retry
+	d := r.Backoff << min(s.attempts-1, 16)
+	if d <= 0 || d > r.BackoffMax {
+		d = r.BackoffMax
+	}
+	return s.jitter(d)
+}
+
+// again begins another try after d, at another endpoint if there is one (a
+// stale connection says nothing against its endpoint).
+func (s *stream) again(d time.Duration) {
+	s.bodySent = s.bodyBeg
+	s.firstByte = 0
+	s.flags &^= headSent | sentAny | reqSent | lastChunkUp | gotReply | surplus
+	s.state = streamBackoff
+	if s.has(staleRetried) && !s.has(isRetry) {
+		s.count()
+		s.attempts--
+		s.connect()
+		return
+	}
+	if d > 0 {
+		s.upTiming = upBackoff
+		s.w.loop.SetTimer(&s.timer, s, s.w.loop.Now()+int64(d))
+		return
+	}
+	s.pick()
+}

@@ -1,0 +1,180 @@
+// Package httpproxy carries HTTP requests from a client's connection to an
+// endpoint and the replies back.
+//
+// One request, in file order: conn.go reads a head → stream.go begins the
+// exchange → request.go routes it and prepares what is sent on → connect.go
+// gets a connection → body.go sends head and body → response.go reads the reply
+// → reply.go answers where belay itself does → tunnel.go takes over after an
+// upgrade → stream.go ends the exchange → conn.go waits for the next head.
+//
+// Everything a worker owns is used on that worker only, so nothing here locks.
+package httpproxy
+
+import (
+	crand "crypto/rand"
+	"log/slog"
+	"math/rand/v2"
+	"net/netip"
+	"time"
+
+	"belay/internal/accesslog"
+	"belay/internal/cluster"
+	"belay/internal/eventloop"
+	"belay/internal/listener"
+	"belay/internal/stats"
+	"belay/internal/transport"
+	"belay/internal/upstream"
+)
+
+const (
+	headBuffer   = 4 << 10  // first buffer for a head
+	bodyBuffer   = 64 << 10 // most a direction holds: the high watermark
+	readBuffer   = 64 << 10 // shared by all reads from endpoints of a worker
+	writeBuffer  = 192 << 10
+	suffixRoom   = 16       // room behind payload for chunk ends
+	copyLimit    = 16 << 10 // bodies up to this are copied behind their head, larger ones gathered
+	readsPerTurn = 4        // reads of one upstream connection before others get their turn
+)
+
+// Worker is httpproxy's share of one event loop.
+type Worker struct {
+	loop     *eventloop.Worker
+	shard    *stats.Shard
+	log      *slog.Logger
+	access   *accesslog.Buffer // nil: no access log
+	clusters []*clusterWorker  // by Cluster.Index
+
+	text []byte // expanded templates; reused
+	rbuf []byte // reads from endpoints
+	wbuf []byte // heads and framed pieces on their way out
+
+	streams []*stream // free
+	conns   []*conn   // open, in no order; conn.index is the place
+	nextID  uint64
+	rng     *rand.ChaCha8
+	epoch   time.Time // wall clock at loop time epochNow
+	epochNS int64
+
+	record  accesslog.Record // reused
+	dateBuf []byte
+	dateSec int64
+
+	draining bool
+	empty    func() // called once when draining and no connection is left
+}
+
+// clusterWorker is one worker's share of a cluster.
+type clusterWorker struct {
+	shared  *Cluster
+	env     *upstream.Env
+	picker  *cluster.Picker
+	pools   []*upstream.Pool // by Endpoint.Index; nil until used
+	active  int              // exchanges with this cluster
+	retries int              // of them, retries
+}
+
+// NewWorker makes a worker's share. It must be called before the loop runs.
+func NewWorker(loop *eventloop.Worker, shard *stats.Shard, log *slog.Logger, access *accesslog.Buffer, clusters []*Cluster, poke func(*cluster.Endpoint)) *Worker {
+	var seed [32]byte
+	crand.Read(seed[:])
+	w := &Worker{
+		loop: loop, shard: shard, log: log, access: access,
+		rbuf:    make([]byte, readBuffer+suffixRoom),
+		wbuf:    make([]byte, 0, writeBuffer),
+		rng:     rand.NewChaCha8(seed),
+		epoch:   time.Now(),
+		epochNS: eventloop.Monotonic(),
+		nextID:  uint64(loop.ID()) << 48,
+	}
+	env := &upstream.Env{Loop: loop, Shard: shard, Poke: poke}
+	for _, c := range clusters {
+		w.clusters = append(w.clusters, newClusterWorker(c, env, loop.ID(), w.rng.Uint64()))
+	}
+	if access != nil {
+		loop.AtTurnEnd(func() { access.Flush(loop.Now()) })
+	}
+	return w
+}
+
+// Shed is the answer to another worker's poke (upstream.Env.Poke).
+func (w *Worker) Shed(c, endpoint int) {
+	if p := w.clusters[c].pools[endpoint]; p != nil {
+		p.Shed()
+	}
+}
+
+// Serve takes over an accepted descriptor of the acceptor's listener.
+func (w *Worker) Serve(a *listener.Acceptor, p *Plan, fd int, peer netip.AddrPort) {
+	c := &conn{w: w, acc: a, plan: p, peer: peer, index: int32(len(w.conns))}
+	sock, err := transport.Accept(w.loop, fd, c)
+	if err != nil {
+		w.log.Warn("connection dropped", "listener", p.Listener.Name, "error", err)
+		a.Done(peer)
+		return
+	}
+	w.nextID++
+	c.sock, c.id = sock, w.nextID
+	w.conns = append(w.conns, c)
+	w.shard.GaugeAdd(p.Stats.Active, 1)
+	c.arm(timeIdle, p.Listener.Timeouts.Head)
+	if w.draining {
+		c.arm(timeIdle, drainGrace)
+	}
+}
+
+// Drain has every reply announce the end of its connection and closes the
+// connections on which no request comes. empty is called once, on the worker,
+// when none is left.
+func (w *Worker) Drain(empty func()) {
+	w.draining, w.empty = true, empty
+	for _, c := range w.conns {
+		if c.state == connIdle {
+			c.arm(timeIdle, drainGrace)
+		}
+	}
+	w.checkEmpty()
+}
+
+// Abort ends every connection at once.
+func (w *Worker) Abort() {
+	for len(w.conns) > 0 {
+		w.conns[len(w.conns)-1].abort(reasonStopped)
+	}
+}
+
+// Connections is how many clients are connected.
+func (w *Worker) Connections() int { return len(w.conns) }
+
+func (w *Worker) checkEmpty() {
+	if w.draining && len(w.conns) == 0 && w.empty != nil {
+		f := w.empty
+		w.empty = nil
+		f()
+	}
+}
+
+// wall is the wall clock time of a loop time.
+func (w *Worker) wall(ns int64) time.Time { return w.epoch.Add(time.Duration(ns - w.epochNS)) }
+
+func (w *Worker) newStream(c *conn) *stream {
+	var s *stream
+	if n := len(w.streams); n > 0 {
+		s = w.streams[n-1]
+		w.streams = w.streams[:n-1]
+	} else {
+		s = &stream{w: w}
+		s.grant = s.granted
+	}
+	s.c = c
+	return s
+}
+
+func (w *Worker) freeStream(s *stream) {
+	s.clear()
+	if len(w.streams) < maxFreeStreams {
+		w.streams = append(w.streams, s)
+	}
+}
+
+// maxFreeStreams bounds what a burst leaves behind.
+const maxFreeStreams = 1024

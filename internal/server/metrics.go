@@ -1,0 +1,29 @@
+package server
+
+import (
+	"runtime"
+	"time"
+
+	"belay/internal/stats"
+)
+
+// registerOwn registers what belongs to the process as a whole.
+func (s *Server) registerOwn() {
+	r := s.registry
+	gauge := func(name, help string, f func() float64) { r.Func(stats.KindGauge, name, help, f) }
+	gauge("belay_connections", "Open client connections.", func() float64 { return float64(s.limit.Active()) })
+	gauge("belay_max_connections", "Limit on open client connections.", func() float64 { return float64(s.limit.Max) })
+	gauge("belay_start_time_seconds", "When the process started, Unix time.", func() float64 { return float64(s.started.UnixNano()) / 1e9 })
+	gauge("belay_uptime_seconds", "Time since the start.", func() float64 { return time.Since(s.started).Seconds() })
+	gauge("belay_workers", "Workers.", func() float64 { return float64(len(s.workers)) })
+	gauge("belay_heap_bytes", "Memory in use by the heap.", func() float64 {
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return float64(m.HeapInuse)
+	})
+	r.Func(stats.KindGauge, "belay_build_info", "1; the version is in the label.", func() float64 { return 1 }, stats.Label{Name: "version", Value: s.version})
+	if s.access != nil {
+		r.Func(stats.KindCounter, "belay_access_log_lines_total", "Access log lines written.", func() float64 { return float64(s.access.Lines()) })
+		r.Func(stats.KindCounter, "belay_access_log_dropped_total", "Access log lines dropped: the queue was full or the file took none.", func() float64 { return float64(s.access.Dropped()) })
+	}
+}

@@ -1,0 +1,366 @@
+// Package server builds belay's object graph from a configuration and owns its
+// life: start, serve, stop. build reads like the table of contents.
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"os/signal"
+	"runtime"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"belay/internal/accesslog"
+	"belay/internal/admin"
+	"belay/internal/cluster"
+	"belay/internal/config"
+	"belay/internal/eventloop"
+	"belay/internal/httpproxy"
+	"belay/internal/listener"
+	"belay/internal/stats"
+)
+
+// Options are what a Server needs beside its configuration.
+type Options struct {
+	Config  *config.Config
+	Version string
+	Log     *slog.Logger
+	// Ready is called once when every listener accepts.
+	Ready func()
+}
+
+// Server is one running belay.
+type Server struct {
+	cfg     *config.Config
+	version string
+	log     *slog.Logger
+	started time.Time
+
+	registry  *stats.Registry
+	access    *accesslog.Log // nil: none
+	resolver  *cluster.Resolver
+	clusters  []*httpproxy.Cluster
+	listeners []*boundListener
+	workers   []*worker
+	limit     *listener.Limit
+	admin     *admin.Server
+	running   sync.WaitGroup
+
+	state atomic.Int32 // serverState
+	copies
+}
+
+// serverState is what /ready tells.
+type serverState int32
+
+const (
+	starting serverState = iota
+	serving
+	stopping
+)
+
+// String is the reason that /ready gives.
+func (s serverState) String() string {
+	switch s {
+	case starting:
+		return "starting"
+	case serving:
+		return "serving"
+	}
+	return "stopping"
+}
+
+// worker is one event loop with what it owns.
+type worker struct {
+	loop      *eventloop.Worker
+	shard     *stats.Shard
+	proxy     *httpproxy.Worker
+	acceptors []*listener.Acceptor // loop only
+}
+
+// boundListener is a listener with its sockets and its compiled plan.
+type boundListener struct {
+	*listener.Listener
+	plan *httpproxy.Plan
+}
+
+// Run serves until ctx ends or a signal asks it to stop: SIGTERM and SIGINT stop
+// gracefully, a second one at once; SIGUSR1 reopens the access log.
+func Run(ctx context.Context, o Options) error {
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGUSR1)
+	defer signal.Stop(signals)
+
+	s, err := build(o)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if err := s.start(ctx); err != nil {
+		s.end()
+		return err
+	}
+	if o.Ready != nil {
+		o.Ready()
+	}
+	s.wait(ctx, signals)
+	s.stop(signals)
+	s.end()
+	return nil
+}
+
+// wait handles signals until one asks to stop.
+func (s *Server) wait(ctx context.Context, signals <-chan os.Signal) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case sig := <-signals:
+			if sig != syscall.SIGUSR1 {
+				s.log.Info("stopping", "signal", sig.String(), "stop_time", s.cfg.Server.StopTime)
+				return
+			}
+			s.reopen()
+		}
+	}
+}
+
+func (s *Server) reopen() {
+	if s.access == nil {
+		return
+	}
+	if err := s.access.Reopen(); err != nil {
+		s.log.Error("access log not reopened; writing to the old file", "error", err)
+		return
+	}
+	s.log.Info("access log reopened")
+}
+
+// build makes every object, binds every socket, and runs nothing yet.
+func build(o Options) (*Server, error) {
+	cfg := o.Config
+	s := &Server{cfg: cfg, version: o.Version, log: o.Log, started: time.Now(), registry: stats.NewRegistry()}
+	if err := s.openAccessLog(); err != nil {
+		return nil, err
+	}
+	index := s.buildClusters()
+	n := cfg.Server.Workers
+	if n == 0 {
+		n = runtime.GOMAXPROCS(0)
+	}
+	if err := s.buildListeners(index, n); err != nil {
+		s.closeListeners()
+		return nil, err
+	}
+	s.limit = &listener.Limit{Max: connectionLimit(cfg.Server.MaxConnections)}
+	s.registerOwn()
+	if err := s.buildWorkers(n); err != nil {
+		s.closeListeners()
+		return nil, err
+	}
+	if cfg.Admin.Socket != "" || cfg.Admin.MetricsAddress.IsValid() {
+		s.admin = admin.New(s, s.log)
+	}
+	return s, nil
+}
+
+func (s *Server) openAccessLog() error {
+	c := s.cfg.AccessLog
+	if c.Output == "none" {
+		return nil
+	}
+	l, err := accesslog.New(accesslog.Config{Output: c.Output, Format: c.Format, QueueSize: c.QueueSize, FlushInterval: c.FlushInterval},
+		func(err error) { s.log.Error("access log", "error", err) })
+	if err != nil {
+		return fmt.Errorf("access_log: %w", err)
+	}
+	s.access = l
+	return nil
+}
+
+// buildClusters makes the clusters and tells where each name is.
+func (s *Server) buildClusters() map[string]int {
+	c := s.cfg.Server
+	s.resolver = cluster.NewResolver(cluster.ResolverOptions{
+		Servers: c.DNSServers, MinTTL: c.DNSMinTTL, MaxTTL: c.DNSMaxTTL, Timeout: c.DNSTimeout, Log: s.log,
+		InitialWait: initialDNSWait,
+	})
+	index := make(map[string]int, len(s.cfg.Clusters))
+	for i, cc := range s.cfg.Clusters {
+		cl := cluster.New(cc)
+		cl.Watch(s.resolver)
+		s.clusters = append(s.clusters, httpproxy.NewCluster(cl, i, s.registry))
+		index[cc.Name] = i
+	}
+	return index
+}
+
+// initialDNSWait is how long the start waits for the first answers: a name that
+// cannot be resolved yet must not keep the others from being served.
+const initialDNSWait = 2 * time.Second
+
+func (s *Server) buildListeners(index map[string]int, workers int) error {
+	var errs []error
+	for _, lc := range s.cfg.Listeners {
+		plan, err := httpproxy.NewPlan(lc, index, s.registry)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		l, err := listener.Open(lc, workers)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		s.listeners = append(s.listeners, &boundListener{l, plan})
+	}
+	return errors.Join(errs...)
+}
+
+func (s *Server) buildWorkers(n int) error {
+	for i := range n {
+		loop, err := eventloop.New(eventloop.Options{ID: i, FreeBufferBytes: s.cfg.Server.BufferMemory})
+		if err != nil {
+			return fmt.Errorf("worker %d: %w", i, err)
+		}
+		w := &worker{loop: loop, shard: s.registry.NewShard()}
+		var buf *accesslog.Buffer
+		if s.access != nil {
+			buf = s.access.Buffer()
+		}
+		w.proxy = httpproxy.NewWorker(loop, w.shard, s.log, buf, s.clusters, s.poker(i))
+		for _, l := range s.listeners {
+			w.acceptors = append(w.acceptors, s.newAcceptor(w, l, i, n))
+		}
+		s.workers = append(s.workers, w)
+	}
+	return nil
+}
+
+func (s *Server) newAcceptor(w *worker, l *boundListener, i, n int) *listener.Acceptor {
+	var a *listener.Acceptor
+	serve := func(fd int, peer netip.AddrPort) { w.proxy.Serve(a, l.plan, fd, peer) }
+	a = listener.NewAcceptor(l.Listener, l.For(i, n), w.loop, w.shard, l.plan.Stats.Accept, s.limit, s.log, serve)
+	return a
+}
+
+// poker has the other workers give up idle connections to an endpoint for which
+// a request of worker i waits.
+func (s *Server) poker(i int) func(*cluster.Endpoint) {
+	return func(e *cluster.Endpoint) {
+		ci := -1
+		for k, c := range s.clusters {
+			if c.Cluster == e.Cluster {
+				ci = k
+				break
+			}
+		}
+		for k, w := range s.workers {
+			if k != i && ci >= 0 {
+				w.loop.Post(func() { w.proxy.Shed(ci, e.Index) })
+			}
+		}
+	}
+}
+
+// connectionLimit is the bound on client connections: what the descriptor limit
+// allows if each has an endpoint's connection beside it.
+func connectionLimit(configured int) int64 {
+	if configured > 0 {
+		return int64(configured)
+	}
+	var r syscall.Rlimit
+	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &r) != nil {
+		return 1 << 10
+	}
+	return max(16, (int64(min(r.Cur, 1<<30))-ownDescriptors)/2)
+}
+
+// ownDescriptors is what belay itself may hold: sockets, logs, epoll.
+const ownDescriptors = 64
+
+// start runs everything; when it returns nil every listener accepts.
+func (s *Server) start(ctx context.Context) error {
+	tuneRuntime(len(s.workers))
+	s.resolver.Start(ctx)
+	s.resolver.WaitInitial(ctx)
+	for _, w := range s.workers {
+		s.running.Add(1)
+		go func() {
+			defer s.running.Done()
+			if err := w.loop.Run(); err != nil {
+				s.log.Error("worker ended", "worker", w.loop.ID(), "error", err)
+			}
+		}()
+	}
+	if err := s.startAdmin(); err != nil {
+		return err
+	}
+	if err := s.onWorkers((*worker).accept); err != nil {
+		return err
+	}
+	s.state.Store(int32(serving))
+	s.log.Info("ready", "workers", len(s.workers), "listeners", len(s.listeners), "clusters", len(s.clusters),
+		"max_connections", s.limit.Max, "took", time.Since(s.started).Round(time.Microsecond))
+	return nil
+}
+
+// tuneRuntime leaves the control plane a thread of its own beside the workers',
+// without which it waits 10 ms for a slice, and lets the small heap breathe.
+func tuneRuntime(workers int) {
+	runtime.GOMAXPROCS(workers + 1)
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(200)
+	}
+}
+
+func (s *Server) startAdmin() error {
+	if s.admin == nil {
+		return nil
+	}
+	if p := s.cfg.Admin.Socket; p != "" {
+		if err := s.admin.ServeUnix(p); err != nil {
+			return fmt.Errorf("admin.socket: %w", err)
+		}
+	}
+	if a := s.cfg.Admin.MetricsAddress; a.IsValid() {
+		if err := s.admin.ServeMetrics(a); err != nil {
+			return fmt.Errorf("admin.metrics_address: %w", err)
+		}
+	}
+	return nil
+}
+
+// accept starts the worker's acceptors; on the worker.
+func (w *worker) accept() error {
+	for _, a := range w.acceptors {
+		if err := a.Start(); err != nil {
+			return fmt.Errorf("listener.%s: %w", a.Listener.Config.Name, err)
+		}
+	}
+	return nil
+}
+
+// onWorkers runs f on every worker and waits for all.
+func (s *Server) onWorkers(f func(*worker) error) error {
+	errs := make(chan error, len(s.workers))
+	n := 0
+	for _, w := range s.workers {
+		if w.loop.Post(func() { errs <- f(w) }) {
+			n++
+		}
+	}
+	var all error
+	for range n {
+		all = errors.Join(all, <-errs)
+	}
+	return all
+}

@@ -1,0 +1,286 @@
+// Package upstream keeps, per worker, the connections to endpoints: it opens
+// them, lends each to one exchange at a time, and keeps the idle ones until they
+// are needed, too old, or closed by the other side.
+package upstream
+
+import (
+	"errors"
+
+	"belay/internal/cluster"
+	"belay/internal/config"
+	"belay/internal/eventloop"
+	"belay/internal/stats"
+	"belay/internal/transport"
+)
+
+// Reasons why a request gets no connection; each is also the reason in the
+// access log.
+var (
+	ErrNoAddress      = errors.New("endpoint-unresolved")
+	ErrConnect        = errors.New("connect-failure")
+	ErrPendingFull    = errors.New("pending-full")
+	ErrPendingTimeout = errors.New("pending-timeout")
+)
+
+// Stats are the counters of one endpoint, the same in every worker's shard.
+type Stats struct {
+	Connects       stats.Counter // connections asked for
+	ConnectFails   stats.Counter
+	Reused         stats.Counter // requests that got an idle connection
+	IdleClosed     stats.Counter // idle connections ended by the endpoint or found dead
+	Pending        stats.Gauge
+	PendingRefused stats.Counter // pending-full and pending-timeout
+	Open           stats.Gauge
+	Idle           stats.Gauge
+}
+
+// Env is what the pools of one worker share.
+type Env struct {
+	Loop  *eventloop.Worker
+	Shard *stats.Shard
+	// Poke has the pools of the other workers call Shed for an endpoint: a
+	// request here waits for a connection that idles there. Called rarely.
+	Poke func(e *cluster.Endpoint)
+}
+
+// Pool has the connections of one worker to one endpoint.
+//
+//	Acquire ──idle?──> lent ──Release──> idle ──peer closes, too old, shed──> closed
+//	   │ else room? dial ──> lent             └──Acquire──> lent
+//	   └ else Waiter queued ──> granted when one is released or closed
+type Pool struct {
+	env      *Env
+	Endpoint *cluster.Endpoint
+	cfg      *config.Cluster
+	st       Stats
+
+	idle    []*Conn // oldest first; taken from the end, so the warmest is reused
+	waiting []*Waiter
+	next    int // address to dial first
+	timer   eventloop.Timer
+}
+
+// New makes an empty pool. It costs nothing but its struct until it is used.
+func New(env *Env, e *cluster.Endpoint, c *config.Cluster, st Stats) *Pool {
+	return &Pool{env: env, Endpoint: e, cfg: c, st: st}
+}
+
+// Waiter is a request that waits for a connection; embed it in the request's
+// state. It is used by one Acquire at a time.
+type Waiter struct {
+	grant    func(c *Conn, err error)
+	deadline int64
+	queued   bool
+	pool     *Pool
+}
+
+// Waiting reports whether the request is in a queue.
+func (w *Waiter) Waiting() bool { return w.queued }
+
+// Cancel takes the request out of the queue, if it is in one.
+func (w *Waiter) Cancel() {
+	if !w.queued {
+		return
+	}
+	p := w.pool
+	for i, x := range p.waiting {
+		if x == w {
+			p.waiting = append(p.waiting[:i], p.waiting[i+1:]...)
+			break
+		}
+	}
+	p.unqueued(w)
+}
+
+func (p *Pool) unqueued(w *Waiter) {
+	w.queued = false
+	p.Endpoint.Waiting.Add(-1)
+	p.env.Shard.GaugeAdd(p.st.Pending, -1)
+}
+
+// Acquire lends a connection to o. An idle one is handed out first, unless fresh
+// asks for a new one; careful has it asked for life first, for requests that
+// must not be sent twice. With all connections busy and the limit reached it
+// returns (nil, nil) and calls grant later, with a connection or an error.
+func (p *Pool) Acquire(o transport.Owner, w *Waiter, grant func(*Conn, error), fresh, careful bool) (*Conn, error) {
+	if !fresh {
+		if c := p.takeIdle(o, careful); c != nil {
+			return c, nil
+		}
+	}
+	if p.hasRoom() {
+		return p.dial(o)
+	}
+	if len(p.waiting) >= p.cfg.MaxPending {
+		p.env.Shard.Inc(p.st.PendingRefused)
+		return nil, ErrPendingFull
+	}
+	w.grant, w.pool, w.queued = grant, p, true
+	w.deadline = 0
+	if p.cfg.PendingTimeout > 0 {
+		w.deadline = p.env.Loop.Now() + int64(p.cfg.PendingTimeout)
+	}
+	p.waiting = append(p.waiting, w)
+	p.Endpoint.Waiting.Add(1)
+	p.env.Shard.GaugeAdd(p.st.Pending, 1)
+	p.arm()
+	p.env.Poke(p.Endpoint)
+	return nil, nil
+}
+
+// takeIdle pops the most recently used idle connection that is still good.
+func (p *Pool) takeIdle(o transport.Owner, careful bool) *Conn {
+	for len(p.idle) > 0 {
+		c := p.idle[len(p.idle)-1]
+		p.idle = p.idle[:len(p.idle)-1]
+		p.env.Shard.GaugeAdd(p.st.Idle, -1)
+		if careful && !c.Socket.Alive() {
+			p.env.Shard.Inc(p.st.IdleClosed)
+			c.state = connLent
+			c.Close()
+			continue
+		}
+		c.state = connLent
+		c.Socket.SetFirst(false)
+		c.Socket.SetOwner(o)
+		c.Requests++
+		p.env.Shard.Inc(p.st.Reused)
+		return c
+	}
+	return nil
+}
+
+// hasRoom reserves one connection under the endpoint's limit, which counts over
+// all workers.
+func (p *Pool) hasRoom() bool {
+	n := p.Endpoint.Open.Add(1)
+	if p.cfg.MaxConnections > 0 && n > int64(p.cfg.MaxConnections) {
+		p.Endpoint.Open.Add(-1)
+		return false
+	}
+	return true
+}
+
+// dial uses the room that hasRoom reserved.
+func (p *Pool) dial(o transport.Owner) (*Conn, error) {
+	addrs := p.Endpoint.Addresses()
+	if len(addrs) == 0 {
+		p.freeRoom()
+		return nil, ErrNoAddress
+	}
+	p.env.Shard.Inc(p.st.Connects)
+	c := &Conn{pool: p, state: connLent, Requests: 1}
+	for range addrs {
+		a := addrs[p.next%len(addrs)]
+		p.next++
+		sock, err := transport.Dial(p.env.Loop, a, o)
+		if err == nil {
+			c.Socket, c.Address = sock, a
+			p.env.Shard.GaugeAdd(p.st.Open, 1)
+			return c, nil
+		}
+	}
+	p.env.Shard.Inc(p.st.ConnectFails)
+	p.freeRoom()
+	return nil, ErrConnect
+}
+
+// freeRoom gives one connection's place back and lets the next request have it,
+// here or, if nobody waits here, on the worker where one waits.
+func (p *Pool) freeRoom() {
+	p.Endpoint.Open.Add(-1)
+	if len(p.waiting) == 0 {
+		if p.Endpoint.Waiting.Load() > 0 {
+			p.env.Poke(p.Endpoint)
+		}
+		return
+	}
+	p.grantNew()
+}
+
+// grantNew dials for the first request in the queue while there is room.
+func (p *Pool) grantNew() {
+	for len(p.waiting) > 0 && p.hasRoom() {
+		w := p.shift()
+		c, err := p.dial(nobody{})
+		w.grant(c, err)
+	}
+}
+
+func (p *Pool) shift() *Waiter {
+	w := p.waiting[0]
+	copy(p.waiting, p.waiting[1:])
+	p.waiting = p.waiting[:len(p.waiting)-1]
+	p.unqueued(w)
+	return w
+}
+
+// Shed closes the idle connections because a request of another worker waits
+// for room at this endpoint, and retries what waits here.
+func (p *Pool) Shed() {
+	if len(p.waiting) > 0 {
+		p.grantNew()
+		return
+	}
+	for p.Endpoint.Waiting.Load() > 0 && len(p.idle) > 0 {
+		c := p.idle[len(p.idle)-1]
+		p.dropIdle(len(p.idle) - 1)
+		c.Close()
+	}
+}
+
+// CloseIdle ends every idle connection; the pool stays usable.
+func (p *Pool) CloseIdle() {
+	for len(p.idle) > 0 {
+		c := p.idle[len(p.idle)-1]
+		p.dropIdle(len(p.idle) - 1)
+		c.Close()
+	}
+}
+
+func (p *Pool) dropIdle(i int) {
+	p.idle[i].state = connLent
+	copy(p.idle[i:], p.idle[i+1:])
+	p.idle[len(p.idle)-1] = nil
+	p.idle = p.idle[:len(p.idle)-1]
+	p.env.Shard.GaugeAdd(p.st.Idle, -1)
+}
+
+// arm sets the timer to the first thing that can run out: the oldest idle
+// connection or the oldest waiting request.
+func (p *Pool) arm() {
+	var at int64
+	if len(p.idle) > 0 {
+		at = p.idle[0].idleSince + int64(p.cfg.IdleTimeout)
+	}
+	for _, w := range p.waiting {
+		if w.deadline != 0 && (at == 0 || w.deadline < at) {
+			at = w.deadline
+			break
+		}
+	}
+	if at != 0 && (!p.timer.Armed() || at != p.timer.At()) {
+		p.env.Loop.SetTimer(&p.timer, p, at)
+	}
+}
+
+// HandleTimer closes what idled too long and refuses what waited too long.
+func (p *Pool) HandleTimer(*eventloop.Timer) {
+	now := p.env.Loop.Now()
+	for len(p.idle) > 0 && now-p.idle[0].idleSince >= int64(p.cfg.IdleTimeout) {
+		c := p.idle[0]
+		p.dropIdle(0)
+		c.Close()
+	}
+	for len(p.waiting) > 0 && p.waiting[0].deadline != 0 && now >= p.waiting[0].deadline {
+		w := p.shift()
+		p.env.Shard.Inc(p.st.PendingRefused)
+		w.grant(nil, ErrPendingTimeout)
+	}
+	p.arm()
+}
+
+// nobody owns a connection between dial and its grant.
+type nobody struct{}
+
+func (nobody) Ready(eventloop.Events) {}
