@@ -1,0 +1,114 @@
+// Package harness runs the real belayd for black-box tests and holds the peers
+// it talks to: scripted clients, backends that misbehave on command, a DNS
+// server. Nothing here looks into the daemon; tests see what an operator sees.
+package harness
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// builds holds what has been built by this test process.
+var builds = struct {
+	sync.Mutex
+	dir string
+	err map[string]error
+}{err: map[string]error{}}
+
+// Main runs the tests of a package and removes what was built for them. Call
+// it from TestMain.
+func Main(m *testing.M) {
+	code := m.Run()
+	if builds.dir != "" {
+		_ = os.RemoveAll(builds.dir)
+	}
+	os.Exit(code)
+}
+
+// Root is the top folder of the module.
+func Root(t testing.TB) string {
+	t.Helper()
+	out, err := exec.Command("go", "env", "GOMOD").Output()
+	if err != nil {
+		t.Fatalf("go env GOMOD: %v", err)
+	}
+	return filepath.Dir(strings.TrimSpace(string(out)))
+}
+
+// Binary builds cmd/NAME once per test process and returns its path. With
+// race it has the race detector, which needs a C compiler.
+func Binary(t testing.TB, name string, race bool) string {
+	t.Helper()
+	builds.Lock()
+	defer builds.Unlock()
+	if builds.dir == "" {
+		dir, err := os.MkdirTemp("", "belay-bin")
+		if err != nil {
+			t.Fatal(err)
+		}
+		builds.dir = dir
+	}
+	file := name
+	args := []string{"build", "-trimpath", "-ldflags", "-X main.version=test"}
+	env := append(os.Environ(), "CGO_ENABLED=0")
+	if race {
+		if _, err := exec.LookPath("gcc"); err != nil {
+			t.Skip("the race detector needs gcc")
+		}
+		file += ".race"
+		args = append(args, "-race")
+		env = append(os.Environ(), "CGO_ENABLED=1")
+	}
+	path := filepath.Join(builds.dir, file)
+	err, done := builds.err[file]
+	if !done {
+		cmd := exec.Command("go", append(args, "-o", path, "./cmd/"+name)...)
+		cmd.Dir = Root(t)
+		cmd.Env = env
+		if out, e := cmd.CombinedOutput(); e != nil {
+			err = fmt.Errorf("go build ./cmd/%s: %w\n%s", name, e, out)
+		}
+		builds.err[file] = err
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// Need skips the test when a program that make test installs is not there.
+func Need(t testing.TB, programs ...string) {
+	t.Helper()
+	for _, p := range programs {
+		if _, err := exec.LookPath(p); err != nil {
+			t.Skipf("%s is not installed", p)
+		}
+	}
+}
+
+// spawner starts processes on one thread that lives as long as the test
+// process, so that PR_SET_PDEATHSIG, which follows the thread that forked
+// (golang/go#27505), means "when the tests are gone".
+var spawner = sync.OnceValue(func() chan<- func() {
+	jobs := make(chan func())
+	go func() {
+		runtime.LockOSThread()
+		for f := range jobs {
+			f()
+		}
+	}()
+	return jobs
+})
+
+// start starts cmd so that it dies with the test process.
+func start(cmd *exec.Cmd) error {
+	err := make(chan error, 1)
+	spawner() <- func() { err <- cmd.Start() }
+	return <-err
+}

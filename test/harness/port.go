@@ -1,0 +1,86 @@
+package harness
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"strconv"
+	"sync"
+	"testing"
+)
+
+// ports hands out ports that nobody else uses. Every test process has a
+// loopback address of its own, made from its pid, and counts upward below the
+// ephemeral range: so a port that was free stays free until the daemon binds it.
+var ports = struct {
+	sync.Mutex
+	next int
+}{next: 10000}
+
+// Loopback is the address of this test process.
+func Loopback() netip.Addr {
+	pid := os.Getpid()
+	return netip.AddrFrom4([4]byte{127, byte(100 + pid>>16&63), byte(pid >> 8), byte(pid)})
+}
+
+// Addr reserves a free TCP port on the address of this test process and
+// returns "ip:port".
+func Addr(t testing.TB) string {
+	t.Helper()
+	return AddrOn(t, Loopback().String())
+}
+
+// AddrOn reserves a port that is free on ip, which may be "::1" or a wildcard.
+func AddrOn(t testing.TB, ip string) string {
+	t.Helper()
+	ports.Lock()
+	defer ports.Unlock()
+	for ports.next < 32000 {
+		ports.next++
+		addr := net.JoinHostPort(ip, strconv.Itoa(ports.next))
+		l, err := net.Listen("tcp", addr)
+		if err != nil {
+			continue
+		}
+		_ = l.Close()
+		return addr
+	}
+	t.Fatal("no free port")
+	return ""
+}
+
+// Port is the port of "ip:port".
+func Port(t testing.TB, addr string) int {
+	t.Helper()
+	ap, err := netip.ParseAddrPort(addr)
+	if err != nil {
+		t.Fatalf("parse %q: %v", addr, err)
+	}
+	return int(ap.Port())
+}
+
+// TempDir is like t.TempDir with a name short enough for a Unix socket.
+func TempDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "belay")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Errorf("remove %s: %v", dir, err)
+		}
+	})
+	return dir
+}
+
+// WriteFile writes a file of the test and returns its path.
+func WriteFile(t testing.TB, dir, name, content string) string {
+	t.Helper()
+	path := fmt.Sprintf("%s/%s", dir, name)
+	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
