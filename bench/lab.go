@@ -199,7 +199,7 @@ func (l *lab) once(srv server, c benchCase) (sample, error) {
 }
 
 func (l *lab) warm(url string) error {
-	out, err := l.pinned(l.s.loadCPU, "wrk", "-t1", "-c32", "-d1s", url+"/small").CombinedOutput()
+	out, err := l.pinned(l.s.loadCPU, "wrk", "-t1", "-c32", "-d1s", url+"/small").Output()
 	if err != nil {
 		return fmt.Errorf("warm-up: %w: %s", err, out)
 	}

@@ -31,6 +31,7 @@ func (s *stream) pick() {
 // connect begins a try at s.ep.
 func (s *stream) connect() {
 	s.attempts++
+	s.tries++
 	s.connectAt = s.w.loop.Now()
 	s.state = streamWaiting
 	careful := !s.req.Method.Idempotent()
@@ -158,9 +159,7 @@ func (s *stream) tryFailed(f failure, reason string) {
 		s.w.shard.Inc(s.cl.shared.Stats.StaleRetries)
 		s.again(0)
 	case s.mayRetry(f):
-		s.w.shard.Inc(s.cl.shared.Stats.Retries)
-		s.flags |= isRetry
-		s.again(s.backoff())
+		s.retry()
 	default:
 		s.reply(failStatus(f), reason)
 	}
@@ -218,11 +217,22 @@ func (s *stream) mayRetry(f failure) bool {
 		return false
 	}
 	budget := max(r.BudgetMin, int(r.Budget*float64(s.cl.active+1)))
-	if s.cl.retries >= budget {
+	if s.cl.retries >= budget && !s.has(retrying) {
 		s.w.shard.Inc(s.cl.shared.Stats.RetriesOverBudget)
 		return false
 	}
 	return true
+}
+
+// retry begins another try by the route's policy; the exchange keeps its place
+// in the budget until it ends.
+func (s *stream) retry() {
+	s.w.shard.Inc(s.cl.shared.Stats.Retries)
+	if !s.has(retrying) {
+		s.flags |= retrying
+		s.cl.retries++
+	}
+	s.again(s.backoff())
 }
 
 // retryStatus reports whether the policy wants a reply with this status retried.
@@ -249,7 +259,7 @@ func (s *stream) again(d time.Duration) {
 	s.firstByte = 0
 	s.flags &^= headSent | sentAny | reqSent | lastChunkUp | gotReply | surplus
 	s.state = streamBackoff
-	if s.has(staleRetried) && !s.has(isRetry) {
+	if s.has(staleRetried) && !s.has(retrying) {
 		s.count()
 		s.attempts--
 		s.connect()

@@ -3,6 +3,7 @@ package httpproxy
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"belay/internal/cluster"
 	"belay/internal/config"
@@ -60,12 +61,13 @@ func (x *clusterWorker) pool(e *cluster.Endpoint) *upstream.Pool {
 // Plan is a listener's configuration in the form the data path uses. It is
 // immutable and shared by all workers.
 type Plan struct {
-	Listener *config.Listener
-	Stats    listenerStats
-	options  http1.Options
-	trusted  *netset.Set
-	table    *route.Table
-	routes   []*routePlan // by config.Route.Index
+	Listener     *config.Listener
+	Stats        listenerStats
+	options      http1.Options
+	firstRequest time.Duration // a new connection without a byte may stay so long
+	trusted      *netset.Set
+	table        *route.Table
+	routes       []*routePlan // by config.Route.Index
 }
 
 // routePlan is one route, compiled.
@@ -87,6 +89,10 @@ func NewPlan(l *config.Listener, index map[string]int, r *stats.Registry) (*Plan
 	}
 	p := &Plan{Listener: l, Stats: newListenerStats(r, l.Name), trusted: netset.New(l.TrustedProxies), table: table}
 	p.options = codecOptions(l)
+	p.firstRequest = l.Timeouts.Head
+	if t := l.Timeouts.Idle; t > 0 && (t < p.firstRequest || p.firstRequest == 0) {
+		p.firstRequest = t
+	}
 	for _, rt := range l.Routes {
 		rp := &routePlan{
 			cfg: rt, allow: netset.New(rt.Allow), deny: netset.New(rt.Deny),

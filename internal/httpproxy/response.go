@@ -173,9 +173,7 @@ func (s *stream) beginReply(rest []byte) bool {
 		s.w.shard.Inc(s.epst.Failures)
 		s.endTry()
 		s.status = 0
-		s.w.shard.Inc(s.cl.shared.Stats.Retries)
-		s.flags |= isRetry
-		s.again(s.backoff())
+		s.retry()
 		return false
 	}
 	s.rbody.Init(s.resp.Framing, s.resp.ContentLength, &s.cl.shared.options)

@@ -61,7 +61,8 @@ type stream struct {
 	bytesIn, bytesOut         int64
 	reason                    string
 	status                    int
-	attempts                  int
+	attempts                  int // tries that count for the retry policy
+	tries                     int // all of them
 	addressTries              int
 	interims                  int
 	flags                     streamFlags
@@ -100,10 +101,9 @@ const (
 	staleRetried                         // the free retry of a dead pooled connection was used
 	upgrade                              // the client asked to upgrade and may
 	counted                              // in clusterWorker.active and the picker
-	retrying                             // in clusterWorker.retries
+	retrying                             // in clusterWorker.retries, from the first retry to the end
 	surplus                              // the endpoint sent more than its reply
 	prepared                             // the head was made ready to be sent on
-	isRetry                              // the current try is not the first
 	began                                // the head was complete and valid
 )
 
@@ -266,10 +266,6 @@ func (s *stream) count() {
 	s.cl.active++
 	s.cl.picker.Begin(s.ep)
 	s.w.shard.GaugeAdd(s.epst.Active, 1)
-	if s.has(isRetry) {
-		s.flags |= retrying
-		s.cl.retries++
-	}
 }
 
 func (s *stream) uncount() {
@@ -279,10 +275,7 @@ func (s *stream) uncount() {
 	s.cl.active--
 	s.cl.picker.End(s.ep)
 	s.w.shard.GaugeAdd(s.epst.Active, -1)
-	if s.has(retrying) {
-		s.cl.retries--
-	}
-	s.flags &^= counted | retrying
+	s.flags &^= counted
 }
 
 // clear makes the stream ready for its next exchange; buffers it owns and the
@@ -290,6 +283,9 @@ func (s *stream) uncount() {
 func (s *stream) clear() {
 	if s.whole.Armed() {
 		s.w.loop.StopTimer(&s.whole)
+	}
+	if s.has(retrying) {
+		s.cl.retries--
 	}
 	s.req.Reset()
 	s.resp.Reset()
@@ -300,7 +296,7 @@ func (s *stream) clear() {
 	s.start, s.connectAt, s.connected, s.sentAt, s.firstByte = 0, 0, 0, 0, 0
 	s.bytesIn, s.bytesOut = 0, 0
 	s.reason, s.status = "", 0
-	s.attempts, s.addressTries, s.interims = 0, 0, 0
+	s.attempts, s.tries, s.addressTries, s.interims = 0, 0, 0, 0
 	s.tunnelUpEOF, s.tunnelCliEOF = false, false
 }
 

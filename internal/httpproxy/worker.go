@@ -116,7 +116,7 @@ func (w *Worker) Serve(a *listener.Acceptor, p *Plan, fd int, peer netip.AddrPor
 	c.sock, c.id = sock, w.nextID
 	w.conns = append(w.conns, c)
 	w.shard.GaugeAdd(p.Stats.Active, 1)
-	c.arm(timeIdle, p.Listener.Timeouts.Head)
+	c.arm(timeIdle, p.firstRequest)
 	if w.draining {
 		c.arm(timeIdle, drainGrace)
 	}

@@ -61,7 +61,10 @@ func (s *Server) collect() {
 // Ready says whether the server serves, and if not why.
 func (s *Server) Ready() (bool, string) {
 	st := serverState(s.state.Load())
-	return st == serving, st.String()
+	if st == serving {
+		return true, "ready"
+	}
+	return false, st.String()
 }
 
 // Config is the configuration in effect.

@@ -1,6 +1,8 @@
 package upstream
 
 import (
+	"slices"
+
 	"belay/internal/eventloop"
 	"belay/internal/transport"
 )
@@ -13,6 +15,7 @@ type Conn struct {
 	Requests int // exchanges it was lent to, this one included
 
 	pool      *Pool
+	known     []eventloop.Address // the endpoint's addresses when Address was last found in them
 	state     connState
 	idleSince int64 // loop time, ns
 }
@@ -36,7 +39,7 @@ func (c *Conn) Failed() { c.pool.env.Shard.Inc(c.pool.st.ConnectFails) }
 // goes to a waiting request, to the idle ones, or is closed.
 func (c *Conn) Release() {
 	p := c.pool
-	if p.cfg.MaxRequestsPerConnection > 0 && c.Requests >= p.cfg.MaxRequestsPerConnection || c.Socket.Readable() {
+	if p.cfg.MaxRequestsPerConnection > 0 && c.Requests >= p.cfg.MaxRequestsPerConnection || c.Socket.Readable() || !c.current() {
 		c.Close()
 		return
 	}
@@ -60,6 +63,16 @@ func (c *Conn) Release() {
 	if !p.timer.Armed() {
 		p.arm()
 	}
+}
+
+// current reports whether the endpoint still is where the connection leads to.
+func (c *Conn) current() bool {
+	now := c.pool.Endpoint.Addresses()
+	if len(now) > 0 && len(now) == len(c.known) && &now[0] == &c.known[0] {
+		return true
+	}
+	c.known = now
+	return slices.Contains(now, c.Address)
 }
 
 // Ready hears of the idle connection: whatever it is, data nobody asked for or

@@ -134,7 +134,7 @@ func (p *Pool) takeIdle(o transport.Owner, careful bool) *Conn {
 		c := p.idle[len(p.idle)-1]
 		p.idle = p.idle[:len(p.idle)-1]
 		p.env.Shard.GaugeAdd(p.st.Idle, -1)
-		if careful && !c.Socket.Alive() {
+		if careful && !c.Socket.Alive() || !c.current() {
 			p.env.Shard.Inc(p.st.IdleClosed)
 			c.state = connLent
 			c.Close()
@@ -175,7 +175,7 @@ func (p *Pool) dial(o transport.Owner) (*Conn, error) {
 		p.next++
 		sock, err := transport.Dial(p.env.Loop, a, o)
 		if err == nil {
-			c.Socket, c.Address = sock, a
+			c.Socket, c.Address, c.known = sock, a, addrs
 			p.env.Shard.GaugeAdd(p.st.Open, 1)
 			return c, nil
 		}
