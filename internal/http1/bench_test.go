@@ -78,3 +78,47 @@ func BenchmarkRequestSplit(b *testing.B) {
 		}
 	}
 }
+
+// 64 KiB in chunks of 4 KiB, moved together in place.
+func BenchmarkChunked(b *testing.B) {
+	var wire []byte
+	for range 16 {
+		wire = append(AppendChunkHeader(wire, 4096), make([]byte, 4096)...)
+		wire = append(wire, "\r\n"...)
+	}
+	wire = append(wire, "0\r\n\r\n"...)
+	buf := make([]byte, len(wire))
+	var body Body
+	b.SetBytes(16 * 4096)
+	b.ReportAllocs()
+	for b.Loop() {
+		copy(buf, wire)
+		body.Init(FrameChunked, -1, &shipped)
+		if n, _, err := body.Decode(buf); n != 16*4096 || err != nil {
+			b.Fatal(n, err)
+		}
+	}
+}
+
+// The smallest chunked body.
+func BenchmarkChunkedSmall(b *testing.B) {
+	wire := []byte("b\r\nhello world\r\n0\r\n\r\n")
+	buf := make([]byte, len(wire))
+	var body Body
+	b.ReportAllocs()
+	for b.Loop() {
+		copy(buf, wire)
+		body.Init(FrameChunked, -1, &shipped)
+		if n, _, err := body.Decode(buf); n != 11 || err != nil {
+			b.Fatal(n, err)
+		}
+	}
+}
+
+func BenchmarkStatusLine(b *testing.B) {
+	buf := make([]byte, 0, 64)
+	b.ReportAllocs()
+	for b.Loop() {
+		buf = AppendStatusLine(buf[:0], 1, 200)
+	}
+}

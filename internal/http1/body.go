@@ -8,14 +8,12 @@ import (
 
 // bodyState is where a Body stands.
 //
-//	                  ┌────────── ; ──────────┐
-//	chunkSize ─ hex ─ chunkDigits ─ CR ─ chunkLF ─ LF ─ chunkData ─ all ─ dataCR ─ CR ─ dataLF
-//	    ▲                 │ ;          ▲      │ size 0                                     │
-//	    │                 ▼            │      ▼                                            │
-//	    │    extName … extQuoteEnd ─ CR┘   lastLine ─ CR ─ lastLF ─ LF ─ bodyDone          │
-//	    │                                     │ name                      ▲                │
-//	    │                                     └─ inTrailer ─ empty line ──┘                │
-//	    └───────────────────────────────── LF ─────────────────────────────────────────────┘
+//	chunkSize → chunkDigits → extName … extQuoteEnd → chunkLF → chunkData → dataCR → dataLF → chunkSize
+//	                   └──── no extension ──────────→    │ size 0
+//	                                                     ▼
+//	                                                  lastLine → lastLF → bodyDone
+//	                                                     │ a name             ▲
+//	                                                     └──→ inTrailer ──────┘
 //
 // Any other byte leads to bodyFailed, which is final as bodyDone is.
 type bodyState uint8
@@ -37,7 +35,7 @@ const (
 	chunkLF                 // end of the size line
 	chunkData               // left counts down
 	dataCR                  // behind the data
-	dataLF                  //
+	dataLF                  // and behind its CR
 	lastLine                // behind the last chunk: empty line or a trailer
 	lastLF                  // end of the empty line
 	inTrailer               // trailer section

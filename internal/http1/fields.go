@@ -55,40 +55,15 @@ func (f *fields) next(buf []byte, m *header.Map) (header.Handle, error) {
 	if len(b) > f.limit {
 		b = b[:f.limit]
 	}
-	i := f.pos
-	if f.stage <= inName {
-		if f.stage == atLine {
-			if i >= len(b) {
-				return 0, f.more(b, i)
-			}
-			if nameClass[b[i]] == 0 {
-				return f.noName(b, i)
-			}
-			f.line, f.class, f.stage = i, 0, inName
-		}
-		class := f.class
-		i = skipLetters(b, i)
-		for ; i < len(b); i++ {
-			c := nameClass[b[i]]
-			if c == 0 {
-				break
-			}
-			class |= c
-		}
-		f.class = class
-		if i-f.line > f.maxName {
-			return 0, errNameLong
-		}
-		if i == len(b) {
-			return 0, f.more(b, i)
-		}
-		if b[i] != ':' {
-			return 0, badName(b[i])
-		}
-		f.colon = i
-		i++
-		f.stage = inBlank
+	if f.stage == atLine && f.whole(b) {
+		return f.add(b, m)
 	}
+	if f.stage <= inName {
+		if h, err := f.name(b); err != nil || h == fieldEnd {
+			return h, err
+		}
+	}
+	i := f.pos
 	if f.stage == inBlank {
 		for i < len(b) && isBlank(b[i]) {
 			i++
@@ -111,6 +86,57 @@ func (f *fields) next(buf []byte, m *header.Map) (header.Handle, error) {
 	}
 	f.end = i
 	return f.add(b, m)
+}
+
+// name reads up to the colon.
+func (f *fields) name(b []byte) (header.Handle, error) {
+	i := f.pos
+	if f.stage == atLine {
+		if i >= len(b) {
+			return 0, f.more(b, i)
+		}
+		if nameClass[b[i]] == 0 {
+			return f.noName(b, i)
+		}
+		f.line, f.class, f.stage = i, 0, inName
+	}
+	class := f.class
+	for ; i < len(b); i++ {
+		c := nameClass[b[i]]
+		if c == 0 {
+			break
+		}
+		class |= c
+	}
+	f.class = class
+	if i-f.line > f.maxName {
+		return 0, errNameLong
+	}
+	if i == len(b) {
+		return 0, f.more(b, i)
+	}
+	if b[i] != ':' {
+		return 0, badName(b[i])
+	}
+	f.colon, f.pos, f.stage = i, i+1, inBlank
+	return 0, nil
+}
+
+// whole takes a line that is all there and as most are: a name of letters, a
+// colon, one blank, a value without blanks around it. If the line is not such
+// it returns false and leaves the line to next.
+func (f *fields) whole(b []byte) bool {
+	line := f.pos
+	i := skipLetters(b, line)
+	if i == line || i-line > f.maxName || i+2 >= len(b) || b[i] != ':' || b[i+1] != ' ' || b[i+2] <= ' ' {
+		return false
+	}
+	end := skipText(b, i+2)
+	if end+1 >= len(b) || b[end] != '\r' || b[end+1] != '\n' || b[end-1] == ' ' {
+		return false
+	}
+	f.line, f.colon, f.value, f.end, f.pos, f.class = line, i, i+2, end, end+2, classToken
+	return true
 }
 
 // add puts the field whose line is complete into m.

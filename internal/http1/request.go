@@ -27,12 +27,19 @@ const maxVersion = 32
 // span is a part of the buffer, in which it stays while the buffer moves.
 type span struct{ off, end int }
 
-func (s span) of(b []byte) []byte { return b[s.off:s.end:s.end] }
+// of returns the part; nil if the head was refused before its end was seen.
+func (s span) of(b []byte) []byte {
+	if s.end <= s.off {
+		return nil
+	}
+	return b[s.off:s.end:s.end]
+}
 
 // Request is the head of a request. The zero value is ready for Parse; Reset
 // makes it so again without giving up its memory. Fields and the results of
 // methods are valid when Parse has returned without error, until Reset, and
-// slices as long as the buffer given to Parse or Rebase is left alone.
+// slices as long as the buffer given to Parse or Rebase is left alone. After an
+// error the method and the target are there, for a log, as far as they were read.
 type Request struct {
 	Header        header.Map // as received, except that Host and Content-Length say what was understood
 	Method        Method
@@ -385,7 +392,7 @@ func (r *Request) Target() []byte {
 // segments are still in it. It is nil for "*".
 func (r *Request) Path() []byte {
 	t := r.Target()
-	if t[0] == '*' {
+	if len(t) == 0 || t[0] == '*' {
 		return nil
 	}
 	if n := r.queryLen(); n >= 0 {

@@ -92,8 +92,8 @@ const (
 // control character: isText tells. All others may stand in a value (RFC 9110
 // section 5.5). len(b) is returned if there is none.
 func skipText(b []byte, i int) int {
-	for ; i+8 <= len(b); i += 8 {
-		x := binary.LittleEndian.Uint64(b[i:])
+	for ; i >= 0 && i < len(b)-7; i += 8 { // in this form no bound is checked again
+		x := binary.LittleEndian.Uint64(b[i : i+8])
 		// The top bit is set in bytes below 0x20 and in those that are 0x7f; a
 		// carry out of 0xff can set it in others, but never clears it.
 		m := ((x - 0x20*lowBits) | (x + lowBits)) &^ x & highBits
@@ -113,8 +113,8 @@ func isText(c byte) bool { return c >= 0x20 && c != 0x7f || c == '\t' }
 // skipLetters returns the index of the first byte of b from i on that is
 // neither an ASCII letter nor "-", or one in the last seven bytes of b.
 func skipLetters(b []byte, i int) int {
-	for ; i+8 <= len(b); i += 8 {
-		x := binary.LittleEndian.Uint64(b[i:])
+	for ; i >= 0 && i < len(b)-7; i += 8 {
+		x := binary.LittleEndian.Uint64(b[i : i+8])
 		low := (x | 0x20*lowBits) &^ highBits
 		letter := (low + (0x80-'a')*lowBits) &^ (low + (0x80-'z'-1)*lowBits)
 		d := x ^ '-'*lowBits
