@@ -32,6 +32,7 @@ soak: deps
 
 bench: build deps
 	$(GO) run ./bench -write docs/benchmarks.md
+	$(GO) -C bench/headermap run . -into ../../docs/header-map.md
 
 lint: lint-gofmt lint-vet lint-staticcheck lint-man
 

@@ -85,6 +85,7 @@ func run(args []string, stdout, stderr io.Writer) error {
 
 // serve runs the daemon.
 func serve(path string, stderr io.Writer) error {
+	server.TuneStart()
 	cfg, err := config.Load(path)
 	if err != nil {
 		return err

@@ -30,6 +30,8 @@ func NewCluster(c *cluster.Cluster, index int, r *stats.Registry) *Cluster {
 	x.options.Header = header.Limits{Fields: c.Config.ResponseFields, Bytes: c.Config.ResponseHeadBytes, Name: responseFieldName}
 	x.options.MaxRequestLine = c.Config.ResponseHeadBytes
 	x.options.MaxChunkLine = responseChunkLine
+	x.options.Underscores = http1.UnderscoreAllow
+	x.options.AllowZeroLength = true // many servers send Content-Length: 0 with 204
 	x.endpoints = make([]endpointStats, len(c.Endpoints))
 	for i, e := range c.Endpoints {
 		x.endpoints[i] = newEndpointStats(r, c.Config.Name, e.ID)

@@ -12,8 +12,8 @@ import (
 	"belay/internal/route"
 )
 
-// route0 finds the route and does what it says.
-func (s *stream) route0() {
+// dispatch finds the route and does what it says.
+func (s *stream) dispatch() {
 	p := s.c.plan
 	trusted := s.findClient()
 	cfg := p.table.Match(&route.Input{Host: s.req.Host(), Path: s.req.Path(), Method: s.req.MethodBytes(), Header: &s.req.Header})
@@ -129,7 +129,6 @@ func (s *stream) prepare(trusted bool) {
 	if h := s.route.cfg.HostRewrite; h != "" {
 		m.SetString(header.Host, h)
 	}
-	s.flags |= prepared
 }
 
 // framingField are the fields that Connection cannot nominate away.

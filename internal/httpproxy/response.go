@@ -160,6 +160,9 @@ func (s *stream) cleanReply() {
 	if s.resp.Status != 101 {
 		m.Remove(header.Upgrade)
 	}
+	if s.resp.Status == 204 || s.resp.Status < 200 { // RFC 9110 8.6
+		m.Remove(header.ContentLength)
+	}
 }
 
 // beginReply handles the final head; rest is what came behind it.

@@ -103,7 +103,6 @@ const (
 	counted                              // in clusterWorker.active and the picker
 	retrying                             // in clusterWorker.retries, from the first retry to the end
 	surplus                              // the endpoint sent more than its reply
-	prepared                             // the head was made ready to be sent on
 	began                                // the head was complete and valid
 )
 
@@ -136,7 +135,7 @@ func (s *stream) begin() {
 	if s.body.Done() {
 		s.flags |= bodyDone
 	}
-	s.route0()
+	s.dispatch()
 }
 
 // arm sets the endpoint's side timer; a time of zero means no limit.

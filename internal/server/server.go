@@ -92,10 +92,11 @@ type boundListener struct {
 }
 
 // Run serves until ctx ends or a signal asks it to stop: SIGTERM and SIGINT stop
-// gracefully, a second one at once; SIGUSR1 reopens the access log.
+// gracefully, a second one at once; SIGUSR1 reopens the access log; SIGHUP, which
+// would end a process that ignores it, is refused with a word in the log.
 func Run(ctx context.Context, o Options) error {
 	signals := make(chan os.Signal, 4)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGUSR1)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGUSR1, syscall.SIGHUP)
 	defer signal.Stop(signals)
 
 	s, err := build(o)
@@ -124,13 +125,25 @@ func (s *Server) wait(ctx context.Context, signals <-chan os.Signal) {
 		case <-ctx.Done():
 			return
 		case sig := <-signals:
-			if sig != syscall.SIGUSR1 {
+			if s.stopSignal(sig) {
 				s.log.Info("stopping", "signal", sig.String(), "stop_time", s.cfg.Server.StopTime)
 				return
 			}
-			s.reopen()
 		}
 	}
+}
+
+// stopSignal handles a signal and reports whether it asks to stop.
+func (s *Server) stopSignal(sig os.Signal) bool {
+	switch sig {
+	case syscall.SIGUSR1:
+		s.reopen()
+	case syscall.SIGHUP:
+		s.log.Warn("SIGHUP ignored: a changed configuration takes a restart")
+	default:
+		return true
+	}
+	return false
 }
 
 func (s *Server) reopen() {
@@ -143,6 +156,22 @@ func (s *Server) reopen() {
 	}
 	s.log.Info("access log reopened")
 }
+
+// TuneStart lets the heap grow freely until the server is ready, when Run sets
+// it to what serving wants: collecting what a start builds and keeps is wasted.
+// It returns before the configuration is loaded.
+func TuneStart() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(startGC)
+	}
+}
+
+// The share of garbage, in percent of the live heap, that a start and the
+// serving may have. The live heap of a proxy is small.
+const (
+	startGC = 1000
+	serveGC = 200
+)
 
 // build makes every object, binds every socket, and runs nothing yet.
 func build(o Options) (*Server, error) {
@@ -289,7 +318,9 @@ const ownDescriptors = 64
 
 // start runs everything; when it returns nil every listener accepts.
 func (s *Server) start(ctx context.Context) error {
-	tuneRuntime(len(s.workers))
+	// The control plane needs a thread beside the workers', or it waits 10 ms for
+	// a slice.
+	runtime.GOMAXPROCS(len(s.workers) + 1)
 	s.resolver.Start(ctx)
 	s.resolver.WaitInitial(ctx)
 	for _, w := range s.workers {
@@ -307,18 +338,17 @@ func (s *Server) start(ctx context.Context) error {
 	if err := s.onWorkers((*worker).accept); err != nil {
 		return err
 	}
+	tuneServing()
 	s.state.Store(int32(serving))
 	s.log.Info("ready", "workers", len(s.workers), "listeners", len(s.listeners), "clusters", len(s.clusters),
 		"max_connections", s.limit.Max, "took", time.Since(s.started).Round(time.Microsecond))
 	return nil
 }
 
-// tuneRuntime leaves the control plane a thread of its own beside the workers',
-// without which it waits 10 ms for a slice, and lets the small heap breathe.
-func tuneRuntime(workers int) {
-	runtime.GOMAXPROCS(workers + 1)
+// tuneServing ends TuneStart's licence.
+func tuneServing() {
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(200)
+		debug.SetGCPercent(serveGC)
 	}
 }
 

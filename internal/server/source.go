@@ -5,9 +5,10 @@ import (
 	"sync"
 	"time"
 
+	"belay/internal/admin"
 	"belay/internal/admin/adminapi"
+	"belay/internal/cluster"
 	"belay/internal/eventloop"
-	"belay/internal/httpproxy"
 	"belay/internal/stats"
 )
 
@@ -84,57 +85,59 @@ func (s *Server) Status() adminapi.Status {
 
 // Listeners tells of each listener.
 func (s *Server) Listeners() []adminapi.Listener {
-	v := newView(s.Snapshot(), "listener")
+	f := admin.NewFigures(s.Snapshot())
 	out := make([]adminapi.Listener, 0, len(s.listeners))
 	for _, l := range s.listeners {
-		n := func(family string) uint64 { return uint64(v.sum("belay_listener_"+family, l.Config.Name)) }
-		state := "accepting"
-		switch {
-		case serverState(s.state.Load()) != serving:
-			state = "stopped"
-		case l.Throttled():
-			state = "throttled"
-		}
+		name := l.Config.Name
+		n := func(family string) uint64 { return f.Counter("belay_listener_"+family, name) }
+		rejected := func(reason string) uint64 { return f.Counter("belay_listener_rejected_total", name, reason) }
 		out = append(out, adminapi.Listener{
-			Name: l.Config.Name, Address: l.Address.String(), Protocol: l.Config.Protocol,
-			Sockets: l.Sockets(), State: state, Connections: l.Active(), MaxConnections: l.Config.MaxConnections,
-			Accepted: n("accepted_total"), Rejected: n("rejected_total"), Throttled: n("accept_throttled_total"),
+			Name: name, Address: l.Address.String(), Protocol: l.Config.Protocol,
+			Sockets: l.Sockets(), State: s.listenerState(l), Connections: l.Active(), MaxConnections: l.Config.MaxConnections,
+			Accepted: n("accepted_total"), Rejected: rejected("address") + rejected("source-limit"), Throttled: n("accept_throttled_total"),
 			Requests: n("requests_total"), BadRequests: n("bad_requests_total"), NoRoute: n("no_route_total"), Denied: n("denied_total"),
-			Replies: v.replies("belay_listener_replies_total", l.Config.Name),
+			Replies: f.Replies("belay_listener_replies_total", name),
 			BytesIn: n("body_received_bytes_total"), BytesOut: n("sent_bytes_total"),
-			Latency: v.latency("belay_listener_request_duration_seconds", l.Config.Name),
+			Latency: f.Latency("belay_listener_request_duration_seconds", name),
 		})
 	}
 	return out
 }
 
+func (s *Server) listenerState(l *boundListener) string {
+	switch {
+	case serverState(s.state.Load()) != serving:
+		return "stopped"
+	case l.Throttled():
+		return "throttled"
+	}
+	return "accepting"
+}
+
 // Clusters tells of each cluster and its endpoints.
 func (s *Server) Clusters() []adminapi.Cluster {
-	snap := s.Snapshot()
-	v, ev := newView(snap, "cluster"), newView(snap, "cluster", "endpoint")
+	f := admin.NewFigures(s.Snapshot())
 	out := make([]adminapi.Cluster, 0, len(s.clusters))
 	for _, c := range s.clusters {
 		name := c.Config.Name
-		n := func(family string) uint64 { return uint64(v.sum("belay_cluster_"+family, name)) }
+		n := func(family string) uint64 { return f.Counter("belay_cluster_"+family, name) }
 		x := adminapi.Cluster{
 			Name: name, Balance: c.Config.Balance,
 			Requests: n("requests_total"), NoEndpoint: n("no_endpoint_total"), Retries: n("retries_total"),
 		}
-		for i := range c.Endpoints {
-			x.Endpoints = append(x.Endpoints, endpoint(c, i, ev))
+		for _, e := range c.Endpoints {
+			x.Endpoints = append(x.Endpoints, endpoint(name, e, f))
 		}
-		x.Sum()
 		out = append(out, x)
 	}
 	return out
 }
 
-func endpoint(c *httpproxy.Cluster, i int, v *view) adminapi.Endpoint {
-	e := c.Endpoints[i]
-	key := []string{c.Config.Name, e.ID}
-	n := func(family string) float64 { return v.sum("belay_endpoint_"+family, key...) }
-	state := adminapi.StateUp
+func endpoint(name string, e *cluster.Endpoint, f *admin.Figures) adminapi.Endpoint {
+	counter := func(family string) uint64 { return f.Counter("belay_endpoint_"+family, name, e.ID) }
+	gauge := func(family string) int64 { return f.Gauge("belay_endpoint_"+family, name, e.ID) }
 	addrs := e.Addresses()
+	state := adminapi.StateUp
 	switch {
 	case len(addrs) == 0:
 		state = "unresolved"
@@ -143,11 +146,10 @@ func endpoint(c *httpproxy.Cluster, i int, v *view) adminapi.Endpoint {
 	}
 	return adminapi.Endpoint{
 		ID: e.ID, Address: e.Address(), Addresses: texts(addrs), Weight: e.Weight, State: state,
-		Active: int64(n("active_requests")), Pending: int64(n("pending_requests")),
-		Open: int64(n("connections")), Idle: int64(n("idle_connections")),
-		Requests: uint64(n("requests_total")), Errors: uint64(n("failures_total")),
-		Replies: v.replies("belay_endpoint_replies_total", key...),
-		Latency: v.latency("belay_endpoint_first_byte_seconds", key...),
+		Active: gauge("active_requests"), Pending: gauge("pending_requests"), Open: gauge("connections"), Idle: gauge("idle_connections"),
+		Requests: counter("requests_total"), Errors: counter("failures_total"),
+		Replies: f.Replies("belay_endpoint_replies_total", name, e.ID),
+		Latency: f.Latency("belay_endpoint_first_byte_seconds", name, e.ID),
 	}
 }
 

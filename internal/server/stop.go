@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"os"
-	"syscall"
 	"time"
 )
 
@@ -34,8 +33,7 @@ func (s *Server) stop(signals <-chan os.Signal) {
 			s.abort("stop_time is over")
 			return
 		case sig := <-signals:
-			if sig == syscall.SIGUSR1 {
-				s.reopen()
+			if !s.stopSignal(sig) {
 				continue
 			}
 			s.abort("second signal")
