@@ -111,9 +111,9 @@ func TestStatsText(t *testing.T) {
 	want := `belay_endpoint_replies_total{cluster="app",endpoint="a",class="2xx"} 40
 belay_endpoint_replies_total{cluster="app",endpoint="a",class="5xx"} 2
 belay_listener_connections{listener="web"} 7
-belay_listener_request_duration_seconds{listener="web",quantile="0.5"} 0.000961195
-belay_listener_request_duration_seconds{listener="web",quantile="0.9"} 137.439
-belay_listener_request_duration_seconds{listener="web",quantile="0.99"} 137.439
+belay_listener_request_duration_seconds{listener="web",quantile="0.5"} 0.000933333
+belay_listener_request_duration_seconds{listener="web",quantile="0.9"} 125
+belay_listener_request_duration_seconds{listener="web",quantile="0.99"} 125
 belay_listener_request_duration_seconds_sum{listener="web"} 600.003
 belay_listener_request_duration_seconds_count{listener="web"} 4
 belay_listener_requests_total{listener="web"} 12345678

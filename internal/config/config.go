@@ -45,7 +45,7 @@ type Admin struct {
 // AccessLog is the [access_log] table.
 type AccessLog struct {
 	Output        string        // "none" (default), "stderr" or a file path
-	Format        string        // "json" (default) or a format string such as `%{client}a "%{method} …"`; syntax: package accesslog
+	Format        string        // "json" (default) or a format string such as `%{client} "%{method} …"`; syntax: package accesslog
 	QueueSize     int64         // bytes that wait for the writer at most before records are dropped and counted; default 4MiB
 	FlushInterval time.Duration // a batch is at most this old when written; default 100ms
 }

@@ -51,7 +51,7 @@ func (s *stream) logAccess(took int64) {
 		r.Cluster = s.cl.shared.Config.Name
 	}
 	if s.ep != nil {
-		r.Endpoint = s.ep.ID
+		r.Endpoint, r.EndpointAddress, r.Reused = s.ep.ID, s.where, s.reused
 	}
 	if s.has(began) {
 		m := &s.req.Header

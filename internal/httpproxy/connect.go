@@ -48,6 +48,9 @@ func (s *stream) granted(up *upstream.Conn, err error) {
 		return
 	}
 	s.up = up
+	if s.w.access != nil {
+		s.where, s.reused = up.Where(), up.Reused()
+	}
 	up.Socket.SetOwner(s)
 	s.state = streamConnecting
 	s.handshake()

@@ -59,6 +59,8 @@ type stream struct {
 	connectAt, connected      int64
 	sentAt, firstByte         int64
 	bytesIn, bytesOut         int64
+	where                     string // address of the last try, and whether its connection was used before: for the log
+	reused                    bool
 	reason                    string
 	status                    int
 	attempts                  int // tries that count for the retry policy
@@ -295,6 +297,7 @@ func (s *stream) clear() {
 	s.start, s.connectAt, s.connected, s.sentAt, s.firstByte = 0, 0, 0, 0, 0
 	s.bytesIn, s.bytesOut = 0, 0
 	s.reason, s.status = "", 0
+	s.where, s.reused = "", false
 	s.attempts, s.tries, s.addressTries, s.interims = 0, 0, 0, 0
 	s.tunnelUpEOF, s.tunnelCliEOF = false, false
 }

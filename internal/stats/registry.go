@@ -5,13 +5,18 @@
 package stats
 
 import (
+	"hash/maphash"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 )
 
 // Label is one label of a series.
 type Label struct{ Name, Value string }
+
+// String is the label as the text format has it: name="value".
+func (l Label) String() string { return string(l.append(nil)) }
 
 // Handles of series. The zero value of each is a valid sink that is never
 // exported, so a series that was not registered costs its writer no question.
@@ -32,110 +37,170 @@ const (
 )
 
 // String is the kind as Prometheus writes it.
-func (k Kind) String() string {
-	switch k {
-	case KindCounter:
-		return "counter"
-	case KindGauge:
-		return "gauge"
-	}
-	return "histogram"
-}
+func (k Kind) String() string { return [...]string{"counter", "gauge", "histogram"}[k] }
 
-// sinkSlots is the room at the start of a shard for the zero handles: a
-// histogram's, which is the largest.
-const sinkSlots = histogramSlots
-
-// Registry knows all series. It is filled by one goroutine before the first
-// shard is made and only read afterwards.
+// Registry knows all series. It is filled by one goroutine, before the first
+// shard or snapshot is made; from then on any goroutine may use it.
+//
+// Asking again for the same name and labels gives the same series. Names are
+// checked as promtool does, and what breaks a rule, or comes too late, panics:
+// it is a mistake in the program.
 type Registry struct {
-	families map[string]*family
-	order    []*family
-	slots    uint32
+	families []*family // sorted by name once frozen
+	byName   map[string]*family
+	labels   labelStore
+	slots    uint32 // of a shard
+	external []external
 	frozen   bool
+
+	mu   sync.Mutex
+	base []uint64 // see Carry; nil: nothing; guarded by mu
 }
 
 // family is all series of one name.
 type family struct {
 	name, help string
 	kind       Kind
+	outside    bool // the series are of Registry.external
+	labelNames []string
 	series     []series
+	table      table // of series, by labels
 }
 
-// series is one set of labels; where its value comes from is one of slot, read
-// and atomic.
+// series has no pointers: there may be a hundred thousand.
 type series struct {
-	labels []Label
-	slot   uint32
+	slot   uint32 // in a shard; or in Registry.external
+	labels uint32 // place in Registry.labels
+}
+
+// external is a series that no worker writes: one of the two.
+type external struct {
 	read   func() float64
 	atomic *atomic.Uint64
 }
 
 // NewRegistry makes an empty registry.
 func NewRegistry() *Registry {
-	return &Registry{families: make(map[string]*family), slots: sinkSlots}
+	return &Registry{byName: make(map[string]*family), slots: sinkSlots, labels: labelStore{seed: maphash.MakeSeed()}}
 }
 
-// Counter registers a counter, whose name ends in _total.
+// sinkSlots is the room at the start of a shard for the zero handles: that of a
+// histogram, which is the largest.
+const sinkSlots = histogramSlots
+
+// Counter registers a counter, whose name ends in _total. The labels are kept,
+// as in the other registrations: they must not be changed afterwards.
 func (r *Registry) Counter(name, help string, l ...Label) Counter {
-	return Counter(r.add(KindCounter, name, help, l, 1))
+	return Counter(r.inShard(KindCounter, name, help, l, 1))
 }
 
 // Gauge registers a gauge; its value is the sum of what the workers added.
 func (r *Registry) Gauge(name, help string, l ...Label) Gauge {
-	return Gauge(r.add(KindGauge, name, help, l, 1))
+	return Gauge(r.inShard(KindGauge, name, help, l, 1))
 }
 
 // Histogram registers a distribution of times, whose name ends in _seconds.
 func (r *Registry) Histogram(name, help string, l ...Label) Histogram {
-	return Histogram(r.add(KindHistogram, name, help, l, histogramSlots))
+	return Histogram(r.inShard(KindHistogram, name, help, l, histogramSlots))
 }
 
-// Func registers a value that is read when a snapshot is taken, by the goroutine
-// that takes it. kind is KindCounter or KindGauge.
+func (r *Registry) inShard(k Kind, name, help string, l []Label, slots uint32) uint32 {
+	x, isNew := r.add(k, false, name, help, l)
+	if isNew {
+		x.slot = r.slots
+		r.slots += slots
+	}
+	return x.slot
+}
+
+// Func registers a value that is read while a snapshot is made, by the goroutine
+// that makes it; several may at the same time. kind is KindCounter or KindGauge.
 func (r *Registry) Func(kind Kind, name, help string, f func() float64, l ...Label) {
-	r.family(kind, name, help).append(series{labels: slices.Clone(l), read: f})
+	if kind == KindHistogram {
+		panic("stats: " + name + ": a function is no histogram")
+	}
+	r.outside(kind, name, help, l).read = f
 }
 
 // Atomic registers a counter for goroutines that are no workers.
 func (r *Registry) Atomic(name, help string, l ...Label) *atomic.Uint64 {
-	v := new(atomic.Uint64)
-	r.family(KindCounter, name, help).append(series{labels: slices.Clone(l), atomic: v})
-	return v
+	x := r.outside(KindCounter, name, help, l)
+	if x.atomic == nil {
+		x.atomic = new(atomic.Uint64)
+	}
+	return x.atomic
 }
 
-func (f *family) append(s series) { f.series = append(f.series, s) }
-
-func (r *Registry) add(k Kind, name, help string, l []Label, slots uint32) uint32 {
-	f := r.family(k, name, help)
-	slot := r.slots
-	r.slots += slots
-	f.append(series{labels: slices.Clone(l), slot: slot})
-	return slot
+func (r *Registry) outside(k Kind, name, help string, l []Label) *external {
+	x, isNew := r.add(k, true, name, help, l)
+	if isNew {
+		x.slot = uint32(len(r.external))
+		r.external = append(r.external, external{})
+	}
+	return &r.external[x.slot]
 }
 
-// family finds or makes the family; one name has one kind.
-func (r *Registry) family(k Kind, name, help string) *family {
+// add finds or makes a series. The pointer is good until the next add.
+func (r *Registry) add(k Kind, outside bool, name, help string, l []Label) (x *series, isNew bool) {
+	f := r.family(k, outside, name, help, l)
 	if r.frozen {
+		if i := r.find(f, l); i >= 0 {
+			return &f.series[i], false
+		}
 		panic("stats: " + name + " registered after the first shard was made")
 	}
-	f := r.families[name]
-	if f == nil {
-		f = &family{name: name, help: help, kind: k}
-		r.families[name] = f
-		r.order = append(r.order, f)
+	place, hash := r.labels.keep(l)
+	if i := r.lookup(f, hash, r.labels.at(place, len(l))); i >= 0 {
+		return &f.series[i], false
 	}
-	if f.kind != k {
-		panic("stats: " + name + " registered as " + f.kind.String() + " and as " + k.String())
+	f.table.insert(hash, len(f.series))
+	f.series = append(f.series, series{labels: place})
+	return &f.series[len(f.series)-1], true
+}
+
+// labelsOf are the labels of a series, not to be changed.
+func (r *Registry) labelsOf(f *family, x series) []Label {
+	return r.labels.at(x.labels, len(f.labelNames))
+}
+
+// lookup is the index of the series of a family that has these labels, in the
+// order of registration; -1 if there is none.
+func (r *Registry) lookup(f *family, hash uint64, l []Label) int {
+	return f.table.find(hash, func(i int) bool { return slices.Equal(r.labelsOf(f, f.series[i]), l) })
+}
+
+// family finds or makes the family; all its series are of one kind and have the
+// same label names.
+func (r *Registry) family(k Kind, outside bool, name, help string, l []Label) *family {
+	f := r.byName[name]
+	if f == nil {
+		f = &family{name: name, help: help, kind: k, outside: outside}
+		for _, x := range l {
+			f.labelNames = append(f.labelNames, x.Name)
+		}
+		if why := f.wrong(); why != "" {
+			panic("stats: " + name + ": " + why)
+		}
+		r.families = append(r.families, f)
+		r.byName[name] = f
+		return f
+	}
+	if f.kind != k || f.outside != outside {
+		panic("stats: " + name + " registered twice in different ways")
+	}
+	if !slices.EqualFunc(l, f.labelNames, func(x Label, n string) bool { return x.Name == n }) {
+		panic("stats: " + name + " registered with different labels")
 	}
 	return f
 }
 
-// NewShard makes one worker's shard. It ends registration.
-func (r *Registry) NewShard() *Shard {
-	if !r.frozen {
-		r.frozen = true
-		slices.SortFunc(r.order, func(a, b *family) int { return strings.Compare(a.name, b.name) })
+// freeze ends registration.
+func (r *Registry) freeze() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.frozen {
+		return
 	}
-	return &Shard{v: make([]uint64, r.slots)}
+	r.frozen = true
+	slices.SortFunc(r.families, func(a, b *family) int { return strings.Compare(a.name, b.name) })
 }

@@ -1,84 +1,113 @@
 package stats
 
 import (
-	"bufio"
 	"io"
 	"math"
 	"strconv"
 	"strings"
 )
 
-// WritePrometheus writes the snapshot in Prometheus' text format, version 0.0.4.
-// Histograms show one bound per octave.
+// chunk is how much text is made before it is written, in bytes.
+const chunk = 64 << 10
+
+// WritePrometheus writes a snapshot in Prometheus' text format, version 0.0.4. Of
+// the bounds of a histogram it has three a decade; a sum up to one of them is exact.
 func WritePrometheus(w io.Writer, s *Snapshot) error {
-	b := bufio.NewWriterSize(w, 64<<10)
+	b := make([]byte, 0, chunk+8<<10)
 	for i := range s.families {
 		f := &s.families[i]
 		if len(f.Series) == 0 {
 			continue
 		}
-		b.WriteString("# HELP " + f.Name + " " + escapeHelp.Replace(f.Help) + "\n")
-		b.WriteString("# TYPE " + f.Name + " " + f.Kind.String() + "\n")
+		b = append(b, "# HELP "+f.Name+" "+helpEscape.Replace(f.Help)+"\n# TYPE "+f.Name+" "+f.Kind.String()+"\n"...)
 		for k := range f.Series {
 			x := &f.Series[k]
 			if x.Dist != nil {
-				x.Dist.write(b, f.Name, x.Labels)
+				b = x.Dist.append(b, f.Name, x.Labels)
+			} else {
+				b = appendValue(appendName(b, f.Name, "", x.Labels, ""), x.Value)
+			}
+			if len(b) < chunk {
 				continue
 			}
-			sample(b, f.Name, x.Labels, "", x.Value)
-		}
-	}
-	return b.Flush()
-}
-
-// escapeHelp is how the text format writes help.
-var escapeHelp = strings.NewReplacer(`\`, `\\`, "\n", `\n`)
-
-// sample writes one line; le is the bound of a bucket, or empty.
-func sample(b *bufio.Writer, name string, labels []Label, le string, v float64) {
-	b.WriteString(name)
-	if len(labels) > 0 || le != "" {
-		b.WriteByte('{')
-		for i, l := range labels {
-			if i > 0 {
-				b.WriteByte(',')
+			if _, err := w.Write(b); err != nil {
+				return err
 			}
-			b.WriteString(l.Name)
-			b.WriteString(`="`)
-			escape.WriteString(b, l.Value)
-			b.WriteByte('"')
+			b = b[:0]
 		}
-		if le != "" {
-			if len(labels) > 0 {
-				b.WriteByte(',')
-			}
-			b.WriteString(`le="` + le + `"`)
-		}
-		b.WriteByte('}')
 	}
-	b.WriteByte(' ')
-	b.WriteString(number(v))
-	b.WriteByte('\n')
+	_, err := w.Write(b)
+	return err
 }
 
-func number(v float64) string {
-	if v == math.Trunc(v) && math.Abs(v) < 1<<53 {
-		return strconv.FormatInt(int64(v), 10)
-	}
-	return strconv.FormatFloat(v, 'g', -1, 64)
-}
+var helpEscape = strings.NewReplacer(`\`, `\\`, "\n", `\n`)
 
-func (d *Distribution) write(b *bufio.Writer, name string, labels []Label) {
-	var sum uint64
+// append appends the samples of a histogram.
+func (d *Distribution) append(b []byte, name string, labels []Label) []byte {
+	var seen uint64
 	for i, n := range d.Counts {
-		sum += n
-		switch {
-		case i == len(d.Bounds):
-			sample(b, name+"_bucket", labels, "+Inf", float64(sum))
-		case i%2 == 0:
-			sample(b, name+"_bucket", labels, strconv.FormatFloat(d.Bounds[i], 'g', -1, 64), float64(sum))
+		seen += n
+		if le := leText[i]; le != "" {
+			b = appendCount(appendName(b, name, "_bucket", labels, le), seen)
 		}
 	}
-	sample(b, name+"_sum", labels, "", d.Sum)
-	sample(b, name+"_count", labels, "", float64(d.Count))
+	b = appendValue(appendName(b, name, "_sum", labels, ""), d.Sum)
+	return appendCount(appendName(b, name, "_count", labels, ""), seen)
+}
+
+// leText has the text of the bounds that are exported, "" for the others.
+var leText = func() (t [bounds + 1]string) {
+	for i := range bounds {
+		mantissa := boundNS[i]
+		for mantissa >= 1000 {
+			mantissa /= 10
+		}
+		if exported(mantissa) {
+			t[i] = strconv.FormatFloat(boundSeconds[i], 'f', -1, 64)
+		}
+	}
+	t[bounds] = "+Inf"
+	return t
+}()
+
+// appendName appends what comes before the value of a sample; le is a bound, "" if
+// the sample has none.
+func appendName(b []byte, name, suffix string, labels []Label, le string) []byte {
+	b = append(append(b, name...), suffix...)
+	next := byte('{')
+	for _, l := range labels {
+		b = l.append(append(b, next))
+		next = ','
+	}
+	if le != "" {
+		b = append(append(append(append(b, next), `le="`...), le...), '"')
+		next = ','
+	}
+	if next == ',' {
+		b = append(b, '}')
+	}
+	return append(b, ' ')
+}
+
+func (l Label) append(b []byte) []byte {
+	b = append(append(b, l.Name...), `="`...)
+	if strings.ContainsAny(l.Value, "\\\"\n") {
+		b = append(b, valueEscape.Replace(l.Value)...)
+	} else {
+		b = append(b, l.Value...)
+	}
+	return append(b, '"')
+}
+
+var valueEscape = strings.NewReplacer(`\`, `\\`, "\n", `\n`, `"`, `\"`)
+
+func appendCount(b []byte, n uint64) []byte { return append(strconv.AppendUint(b, n, 10), '\n') }
+
+// appendValue appends a value; a whole number without an exponent.
+func appendValue(b []byte, v float64) []byte {
+	if v == math.Trunc(v) && math.Abs(v) < 1<<63 {
+		return append(strconv.AppendInt(b, int64(v), 10), '\n')
+	}
+	// NaN, +Inf and -Inf are spelt as Prometheus wants them.
+	return append(strconv.AppendFloat(b, v, 'g', -1, 64), '\n')
 }

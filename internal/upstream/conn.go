@@ -18,6 +18,7 @@ type Conn struct {
 	known     []eventloop.Address // the endpoint's addresses when Address was last found in them
 	state     connState
 	idleSince int64 // loop time, ns
+	where     string
 }
 
 type connState uint8
@@ -31,6 +32,14 @@ const (
 // Reused reports whether an earlier exchange used the connection, so that a
 // failure before any reply may only mean that it had grown stale.
 func (c *Conn) Reused() bool { return c.Requests > 1 }
+
+// Where is the address the connection leads to, as text; made once, when asked.
+func (c *Conn) Where() string {
+	if c.where == "" {
+		c.where = c.Address.String()
+	}
+	return c.where
+}
 
 // Failed counts a connection that could not be made. Close follows.
 func (c *Conn) Failed() { c.pool.env.Shard.Inc(c.pool.st.ConnectFails) }
