@@ -43,10 +43,11 @@ type Resolver struct {
 
 // watched is one name with those who want its addresses.
 type watched struct {
-	host    string
-	sinks   []sink
-	last    []netip.Addr // what was published; its goroutine only
-	failing bool
+	host     string
+	sinks    []sink
+	last     []netip.Addr // what was published; its goroutine only
+	failing  bool
+	failures int // in a row
 }
 
 type sink struct {
@@ -120,7 +121,8 @@ func (r *Resolver) WaitInitial(ctx context.Context) {
 	}
 }
 
-// retryAfter is how soon a failed look-up is tried again at the latest.
+// retryAfter is how soon a failed look-up is tried again at the latest; the first
+// time it is MinTTL, then twice that, and so on.
 const retryAfter = 5 * time.Second
 
 // keep is one name's goroutine.
@@ -156,8 +158,11 @@ func (r *Resolver) publish(w *watched, addrs []netip.Addr, ttl time.Duration, er
 			w.failing = true
 			r.o.Log.Warn("name not resolved", "name", w.host, "error", err, "kept", len(w.last))
 		}
-		return max(r.o.MinTTL, min(retryAfter, r.o.MaxTTL))
+		wait := r.o.MinTTL << min(w.failures, 16)
+		w.failures++
+		return min(wait, max(retryAfter, r.o.MinTTL))
 	}
+	w.failures = 0
 	if w.failing {
 		w.failing = false
 		r.o.Log.Info("name resolved again", "name", w.host)

@@ -81,7 +81,10 @@ func (a *endpointAddr) set(v any) error {
 	}
 	a.port = port
 	if ip, err := netip.ParseAddr(host); err == nil {
-		a.host = ip.Unmap().String()
+		a.host = host
+		if ip.Is6() {
+			a.host = ip.Unmap().String()
+		}
 		return noZone(ip)
 	}
 	a.host = strings.ToLower(host)

@@ -40,6 +40,16 @@ func BenchmarkParseLarge(b *testing.B) {
 	}
 }
 
+// What a single problem costs.
+func BenchmarkScanLarge(b *testing.B) {
+	data := large()
+	b.SetBytes(int64(len(data)))
+	b.ReportAllocs()
+	for b.Loop() {
+		scan(data)
+	}
+}
+
 // A problem in every endpoint needs the scan, 10 000 paths and a sort.
 func BenchmarkParseLargeAllWrong(b *testing.B) {
 	data := []byte(strings.ReplaceAll(large(), ":8080\" }", ":808080\" }"))

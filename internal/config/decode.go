@@ -1,7 +1,6 @@
 package config
 
 import (
-	"fmt"
 	"reflect"
 	"slices"
 	"strconv"
@@ -157,16 +156,8 @@ func assign(dst reflect.Value, v any) bool {
 // array binds each element of v. Tables keep their place even if they are
 // wrong, so that an index stays that of the file; other elements are left out.
 func (d *decoder) array(dst reflect.Value, v any, at *path, f *field) bool {
-	var list []any
-	switch x := v.(type) {
-	case []any:
-		list = x
-	case []map[string]any:
-		list = make([]any, len(x))
-		for i := range x {
-			list[i] = x[i]
-		}
-	default:
+	list, ok := elements(v)
+	if !ok {
 		d.add(at, "must be an array, not %s", kind(v))
 		return false
 	}
@@ -184,6 +175,21 @@ func (d *decoder) array(dst reflect.Value, v any, at *path, f *field) bool {
 	}
 	dst.SetLen(n)
 	return true
+}
+
+// elements returns what an array has, written with brackets or as [[tables]].
+func elements(v any) ([]any, bool) {
+	switch x := v.(type) {
+	case []any:
+		return x, true
+	case []map[string]any:
+		list := make([]any, len(x))
+		for i := range x {
+			list[i] = x[i]
+		}
+		return list, true
+	}
+	return nil, false
 }
 
 // fieldMap binds a table whose keys are free.
@@ -275,14 +281,12 @@ func kind(v any) string {
 		return "a float"
 	case bool:
 		return "a boolean"
-	case time.Time:
-		return "a date or time"
 	case map[string]any:
 		return "a table"
 	case []any, []map[string]any:
 		return "an array"
 	}
-	return fmt.Sprintf("%T", v)
+	return "a date or time"
 }
 
 // kindOf names what a raw field takes.

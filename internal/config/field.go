@@ -108,16 +108,16 @@ func checkTemplate(s string) error {
 type headerList []string
 
 func (l *headerList) set(v any) error {
-	list, ok := v.([]any)
-	if !ok {
-		if _, err := text(v); err != nil {
-			return fmt.Errorf("must be a string or an array of strings, not %s", kind(v))
-		}
-		list = []any{v}
+	list, ok := elements(v)
+	if _, one := v.(string); one {
+		list, ok = []any{v}, true
 	}
-	for _, v := range list {
+	if !ok {
+		return fmt.Errorf("must be a string or an array of strings, not %s", kind(v))
+	}
+	for _, x := range list {
 		var t headerTemplate
-		if err := t.set(v); err != nil {
+		if err := t.set(x); err != nil {
 			return err
 		}
 		*l = append(*l, string(t))
@@ -175,6 +175,9 @@ func (b *builder) headerOps(raw *rawHeaderOps, at *path, also map[string]string)
 
 // names returns the names of a table of fields in order and reports bad ones.
 func names[V any](b *builder, at *path, m map[string]V, also map[string]string) []string {
+	if len(m) == 0 {
+		return nil
+	}
 	list := slices.Sorted(maps.Keys(m))
 	first := make(map[string]string, len(list))
 	for _, n := range list {

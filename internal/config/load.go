@@ -89,15 +89,17 @@ func (l *loader) unreadable(src *source, err error) {
 func (l *loader) parse(src *source, data []byte) {
 	l.files = append(l.files, src.name)
 	src.data = string(data)
+	// The map has all there is: keys are bound one by one, see decoder, where the
+	// library would stop at the first that does not fit.
 	var top map[string]any
 	if _, err := toml.Decode(src.data, &top); err != nil {
 		l.partial = true
+		line, msg := 0, err.Error()
 		var pe toml.ParseError
 		if errors.As(err, &pe) {
-			l.addFile(src, pe.Position.Line, syntaxMessage(pe.Message))
-		} else {
-			l.addFile(src, 0, err.Error())
+			line, msg = syntaxLine(src.data, pe.Position), syntaxMessage(pe.Message)
 		}
+		l.addFile(src, line, msg)
 		return
 	}
 	root := &path{src: src}
@@ -106,9 +108,21 @@ func (l *loader) parse(src *source, data []byte) {
 	}
 }
 
+// syntaxLine is the line where what is wrong ends. The library has it too, but
+// it takes a newline for a part of the next line.
+func syntaxLine(data string, at toml.Position) int {
+	data = strings.TrimPrefix(data, "\ufeff")
+	end := min(max(at.Start+at.Len-1, 0), len(data))
+	return 1 + strings.Count(data[:end], "\n")
+}
+
+var oneLine = strings.NewReplacer("\n", `\n`, "\r", `\r`)
+
 // syntaxMessage gives the library's messages the form of ours.
 func syntaxMessage(s string) string {
 	s = strings.TrimSuffix(s, ".")
+	s = strings.Replace(s, `'\x00' instead`, "the end of the file", 1) // no NUL gets that far
+	s = oneLine.Replace(s)
 	if len(s) > 1 && s[1] >= 'a' && s[1] <= 'z' {
 		s = strings.ToLower(s[:1]) + s[1:]
 	}

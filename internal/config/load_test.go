@@ -12,9 +12,9 @@ const (
 	clusterDoc  = "[cluster.a]\nendpoints = [{ address = \"a:1\" }]\n"
 )
 
-// tree writes files below a new directory. A name that ends with "/" is a
+// writeTree writes files below a new directory. A name that ends with "/" is a
 // directory; "->" in front of a text makes a symbolic link.
-func tree(t *testing.T, files map[string]string) string {
+func writeTree(t *testing.T, files map[string]string) string {
 	t.Helper()
 	dir := t.TempDir()
 	for name, text := range files {
@@ -76,7 +76,7 @@ DIR/conf.d/b.toml:1: y: unknown key`},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			dir := tree(t, tt.files)
+			dir := writeTree(t, tt.files)
 			_, err := Load(filepath.Join(dir, "belay.toml"))
 			got := ""
 			if err != nil {
@@ -93,7 +93,7 @@ func TestLoadPermissionDenied(t *testing.T) {
 	if os.Getuid() == 0 {
 		t.Skip("root may read everything")
 	}
-	dir := tree(t, map[string]string{"belay.toml": listenerDoc + clusterDoc, "conf.d/a.toml": ""})
+	dir := writeTree(t, map[string]string{"belay.toml": listenerDoc + clusterDoc, "conf.d/a.toml": ""})
 	file := filepath.Join(dir, "conf.d/a.toml")
 	if err := os.Chmod(file, 0); err != nil {
 		t.Fatal(err)
@@ -105,7 +105,7 @@ func TestLoadPermissionDenied(t *testing.T) {
 }
 
 func TestLoadNamesFilesInOrder(t *testing.T) {
-	dir := tree(t, map[string]string{"belay.toml": "", "conf.d/b.toml": listenerDoc, "conf.d/a.toml": clusterDoc})
+	dir := writeTree(t, map[string]string{"belay.toml": "", "conf.d/b.toml": listenerDoc, "conf.d/a.toml": clusterDoc})
 	c, err := Load(filepath.Join(dir, "belay.toml"))
 	if err != nil {
 		t.Fatal(err)

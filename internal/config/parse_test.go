@@ -224,6 +224,11 @@ var parseSyntax = []parseTest{
 	{"bad value", "top", `a = = 1`, `2: expected value but found '=' instead`},
 	{"bad key twice", "server", "workers = 1\nworkers = 1", `3: key 'server.workers' has already been defined`},
 	{"bad table twice", "top", "[server]\n[server]", `3: key 'server' has already been defined`},
+	{"bad end of a line", "top", "[server", `2: expected '.' or ']' to end table name, but got '\n' instead`},
+	{"bad string", "server", `log_level = "info`, `2: strings cannot contain newlines`},
+	{"bad escape in lines", "access_log", "format = \"\"\"\n\\q\"\"\"", `3: invalid escape in string '\q'`},
+	{"bad escape of a line", "access_log", "format = \"\\\n", `2: invalid escape in string '\\n'`},
+	{"bad surrogate", "access_log", `format = "\ud800"`, `2: escaped character '\ud800' is not valid UTF-8`},
 	{"bad escape", "server", `log_level = "\q"`, `2: invalid escape in string '\q'`},
 }
 
@@ -283,6 +288,23 @@ a.toml:21: cluster.shop.endpoints[1].address: "10.0.0.1" has no port`
 	ps, ok := err.(*Problems)
 	if !ok || len(*ps) != 10 || err.Error() != want {
 		t.Errorf("got:\n%v\nwant:\n%s", err, want)
+	}
+}
+
+// The file may end in the midst of a line, and begin with a byte order mark.
+func TestParseEnds(t *testing.T) {
+	for doc, want := range map[string]string{
+		"[a":                   "a.toml:1: expected '.' or ']' to end table name, but got the end of the file",
+		"\n[a":                 "a.toml:2: expected '.' or ']' to end table name, but got the end of the file",
+		"\na":                  "a.toml:2: unexpected EOF; expected key separator '='",
+		"\na = \"\"\"\n":       "a.toml:2: unexpected EOF; expected '\"\"\"'",
+		"\ufeff[a]\nb = ":      "a.toml:2: unexpected EOF; expected value",
+		"\n\x00":               "a.toml:2: files cannot contain NULL bytes; probably using UTF-16; TOML files must be UTF-8",
+		"server = 1 \n#\x00\n": "a.toml:2: TOML files cannot contain control characters: '0x00'",
+	} {
+		if _, err := Parse("a.toml", []byte(doc)); err == nil || err.Error() != want {
+			t.Errorf("%q: %v, want %s", doc, err, want)
+		}
 	}
 }
 

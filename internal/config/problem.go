@@ -63,16 +63,17 @@ func (s *source) line(p *path) int {
 			return n
 		}
 	}
-	return 0
+	return 1
 }
 
 // path names a value. It is a list from leaf to root, so that values without a
 // problem cost no string.
 type path struct {
-	up    *path
-	key   string
-	index int // used if key is ""
-	src   *source
+	up      *path
+	key     string
+	index   int
+	element bool // index counts, not key
+	src     *source
 }
 
 func (p *path) child(key string) *path {
@@ -80,7 +81,7 @@ func (p *path) child(key string) *path {
 }
 
 func (p *path) at(i int) *path {
-	return &path{up: p, index: i, src: p.src}
+	return &path{up: p, index: i, element: true, src: p.src}
 }
 
 // String writes keys as TOML would: listener.web.route[2]."odd key".
@@ -94,14 +95,13 @@ func (p *path) append(b []byte) []byte {
 		return b
 	}
 	b = p.up.append(b)
-	if p.key == "" {
+	if p.element {
 		return fmt.Appendf(b, "[%d]", p.index)
 	}
 	return appendKey(b, p.key)
 }
 
-// appendKey is also how the scanner builds its paths. The empty key of TOML is
-// never a path of ours: it is written as an odd one.
+// appendKey is also how the scanner builds its paths.
 func appendKey(b []byte, key string) []byte {
 	if len(b) > 0 {
 		b = append(b, '.')

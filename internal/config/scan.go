@@ -3,6 +3,8 @@ package config
 import (
 	"strconv"
 	"strings"
+
+	"github.com/BurntSushi/toml"
 )
 
 // scan maps every path in a TOML document to its line. The document is one the
@@ -139,8 +141,8 @@ func (s *scanner) key() string {
 	if c := s.peek(); c == '"' || c == '\'' {
 		s.str()
 		text := s.data[start:s.pos]
-		if k, err := strconv.Unquote(text); err == nil && c == '"' {
-			return k
+		if strings.Contains(text, `\`) && c == '"' {
+			return unescape(text)
 		}
 		return strings.Trim(text, text[:1])
 	}
@@ -148,6 +150,17 @@ func (s *scanner) key() string {
 		s.pos++
 	}
 	return s.data[start:s.pos]
+}
+
+// unescape reads a quoted key with an escape, which is rare: the library does.
+func unescape(key string) string {
+	var m map[string]any
+	if _, err := toml.Decode(key+" = 0", &m); err == nil {
+		for k := range m {
+			return k
+		}
+	}
+	return key
 }
 
 // value reads a value and records what lies inside.

@@ -70,6 +70,23 @@ func TestScan(t *testing.T) {
 	}
 }
 
+// A path that is not there has the line of what is around it.
+func TestLineOfWhatIsMissing(t *testing.T) {
+	src := &source{data: "\n[a]\nb = 1\n[[c]]\nd = [[1],\n[2]]\n"}
+	at := &path{src: src}
+	for _, tt := range []struct {
+		at   *path
+		want int
+	}{
+		{at.child("x"), 1}, {at.child("a").child("x"), 2}, {at.child("a").child("b").child("x"), 3}, {at.child("a").at(0), 2},
+		{at.child("c").at(0).child("x"), 4}, {at.child("c").at(1), 4}, {at.child("c").at(0).child("d").at(1), 6}, {at.child("c").at(0).child("d").at(1).at(0), 6},
+	} {
+		if got := src.line(tt.at); got != tt.want {
+			t.Errorf("%s: line %d, want %d", tt.at, got, tt.want)
+		}
+	}
+}
+
 // What the TOML library takes, the scanner must know by the same paths; what it
 // refuses must do no harm.
 func FuzzScan(f *testing.F) {

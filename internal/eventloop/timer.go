@@ -26,7 +26,6 @@ type Timer struct {
 	at         int64
 	ring       *ring // nil: not in the wheel
 	when       int64 // tick it was put in for
-	off        bool
 }
 
 // TimerHandler is told that a timer's time has come; the timer is not armed then.
