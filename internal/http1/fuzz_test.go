@@ -64,7 +64,7 @@ func FuzzRequest(f *testing.F) {
 		var r Request
 		n, err := r.Parse(in, o)
 		for _, size := range []int{1, 3} {
-			_, err2, r2 := parseInPieces(in, size, o)
+			_, r2, err2 := parseInPieces(in, size, o)
 			if err2 != err {
 				t.Fatalf("whole: %v, pieces of %d: %v", err, size, err2)
 			}

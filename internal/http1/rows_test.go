@@ -73,7 +73,7 @@ func testRequestRow(t *testing.T, c requestRow) {
 	if status != c.status || c.reason != "" && reason != c.reason {
 		t.Fatalf("got %d %q, want %d %q", status, reason, c.status, c.reason)
 	}
-	n, oneByOne, r2 := parseInPieces(in, 1, o)
+	n, r2, oneByOne := parseInPieces(in, 1, o)
 	if !errors.Is(oneByOne, err) || err == nil && oneByOne != nil {
 		t.Fatalf("byte by byte: got %v, want %v", oneByOne, err)
 	}
@@ -96,13 +96,13 @@ func moved(b []byte) []byte {
 
 // parseInPieces feeds in piece by piece from a buffer that moves each time,
 // and returns how many bytes were fed before the result.
-func parseInPieces(in []byte, size int, o *Options) (int, error, *Request) {
+func parseInPieces(in []byte, size int, o *Options) (int, *Request, error) {
 	r := new(Request)
 	for n := 0; ; {
 		n = min(n+size, len(in))
 		_, err := r.Parse(moved(in[:n]), o)
 		if err != ErrNeedMore || n == len(in) {
-			return n, err, r
+			return n, r, err
 		}
 	}
 }
