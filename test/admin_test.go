@@ -124,7 +124,7 @@ func TestBelayctl(t *testing.T) {
 		{[]string{"status"}, []string{"test"}},
 		{[]string{"ready"}, []string{"ready"}},
 		{[]string{"listeners"}, []string{"NAME", "web"}},
-		{[]string{"clusters"}, []string{"back", "e0", "e1"}},
+		{[]string{"clusters", "-e"}, []string{"back", "e0", "e1"}},
 		{[]string{"stats", "listener_requests"}, []string{"belay_listener_requests_total", "11"}},
 		{[]string{"config"}, []string{"web", "back"}},
 	} {

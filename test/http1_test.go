@@ -225,7 +225,7 @@ func TestClientsThatVanish(t *testing.T) {
 		_ = p.Send(harness.Reply200(strings.Repeat("x", 100000)))
 		p.UntilClosed()
 	})
-	s := &site{endpoints: []string{b.Addr}}
+	s := &site{cluster: `idle_timeout = "200ms"`, endpoints: []string{b.Addr}}
 	d := serve(t, s)
 	before := harness.OpenFiles(t, d.PID())
 	msgs := []string{"GET /", get, get + "\r\n", post + "Content-Length: 100\r\n\r\nabc", chkd + "5\r\nab", "GET /slow HTTP/1.1\r\nHost: a\r\n\r\n"}
@@ -247,8 +247,7 @@ func TestClientsThatVanish(t *testing.T) {
 	}
 	_ = c.Close()
 	harness.Eventually(t, 10*time.Second, "descriptors are given back", func() bool {
-		// Idle pooled connections to the backend may stay: one per worker.
-		return harness.OpenFiles(t, d.PID()) <= before+4
+		return harness.OpenFiles(t, d.PID()) <= before+2
 	})
 }
 

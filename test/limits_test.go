@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -194,7 +195,23 @@ func crowd(t *testing.T, addr string, n int) []net.Conn {
 // max_connections of a cluster bounds the connections to an endpoint; the rest wait their turn.
 func TestUpstreamConnectionLimit(t *testing.T) {
 	t.Parallel()
-	b := harness.NewEcho(t, "a")
+	var active, peak atomic.Int64
+	both := make(chan struct{}) // closed when two requests are under way: the limit is used
+	b := harness.NewBackend(t, func(p *harness.Peer) {
+		for p.Head() != "" {
+			n := active.Add(1)
+			if n == 2 && peak.Load() < 2 {
+				close(both)
+			}
+			for old := peak.Load(); n > old && !peak.CompareAndSwap(old, n); old = peak.Load() {
+			}
+			<-both
+			active.Add(-1)
+			if p.Send(harness.Reply200("x")) != nil {
+				return
+			}
+		}
+	})
 	s := &site{cluster: "max_connections = 2", endpoints: []string{b.Addr}}
 	serve(t, s)
 	done := make(chan error, 20)
@@ -225,7 +242,7 @@ func TestUpstreamConnectionLimit(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if b.Conns() > 2 {
-		t.Errorf("%d connections to the endpoint, the limit is 2", b.Conns())
+	if n := peak.Load(); n != 2 {
+		t.Errorf("%d requests at the endpoint at one time, the limit is 2 connections", n)
 	}
 }

@@ -188,6 +188,7 @@ func TestPortInUse(t *testing.T) {
 		}
 	})
 	t.Run("wildcard", func(t *testing.T) {
+		serve(t, s)
 		_, port, _ := strings.Cut(s.addr, ":")
 		expectInUse(t, &site{addr: "0.0.0.0:" + port, routes: s.routes})
 	})

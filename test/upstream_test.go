@@ -30,10 +30,10 @@ func TestUpstreamMalformedReplies(t *testing.T) {
 		{"129 length and chunked", "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 502, false},
 		{"129 1xx flood", strings.Repeat("HTTP/1.1 103 Early Hints\r\nX: 1\r\n\r\n", 1000), 502, false},
 		{"129 short body", "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc", 200, true},
-		{"129 surplus", "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabcEXTRA", 200, false},
+		{"129 surplus", "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabcEXTRA", 502, false},
 		{"130 bare LF", "HTTP/1.1 200 OK\nContent-Length: 3\n\nabc", 502, false},
 		{"130 obs-fold", "HTTP/1.1 200 OK\r\nX: a\r\n b\r\nContent-Length: 3\r\n\r\nabc", 502, false},
-		{"bad chunk", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nZZ\r\n", 200, true},
+		{"bad chunk", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nZZ\r\n", 502, false},
 		{"chunked without its end", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", 200, true},
 		{"too large a head", "HTTP/1.1 200 OK\r\nX: " + strings.Repeat("a", 200000) + "\r\n\r\n", 502, false},
 		{"unasked 101", "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n", 502, false},
@@ -53,14 +53,18 @@ func TestUpstreamMalformedReplies(t *testing.T) {
 			d := serve(t, s)
 			c := harness.Dial(t, s.addr)
 			r, err := c.Send(harness.Request("POST", "/bad", "a", "Content-Length: 0")).TryReply("POST")
-			if tt.cut {
+			for err == nil && r.Status == 103 { // some may have been passed on already
+				r, err = c.TryReply("POST")
+			}
+			either := tt.name == "bad chunk" // whether head and chunk are read at once is up to the kernel
+			if tt.cut || either && r != nil && r.Status == 200 {
 				if !errors.Is(err, io.ErrUnexpectedEOF) {
 					t.Fatalf("the client got a whole reply: %v %+v", err, r)
 				}
 			} else if err != nil || r.Status != tt.status {
 				t.Fatalf("reply %+v, %v; want %d", r, err, tt.status)
 			}
-			if rec := d.WaitPath("/bad"); rec.Str("reason") == "" && tt.name != "129 surplus" {
+			if rec := d.WaitPath("/bad"); rec.Str("reason") == "" {
 				t.Errorf("no reason in the access log: %v", rec)
 			}
 			conns := b.Conns()
@@ -72,7 +76,43 @@ func TestUpstreamMalformedReplies(t *testing.T) {
 	}
 }
 
-// HEAD replies have no body: one that comes is surplus and ends the connection.
+// A chunk that is broken after the client has the head and a part of the body:
+// it is too late for a 502, so the reply is cut, and the connection not pooled.
+func TestUpstreamBadChunkBehindGoodOnes(t *testing.T) {
+	t.Parallel()
+	seen := make(chan struct{})
+	b := harness.NewBackend(t, func(p *harness.Peer) {
+		if p.N > 1 {
+			harness.Echo("a")(p)
+			return
+		}
+		p.Head()
+		_ = p.Send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+		<-seen
+		_ = p.Send("ZZ\r\n")
+		p.UntilClosed()
+	})
+	s := &site{endpoints: []string{b.Addr}}
+	d := serve(t, s)
+	c := harness.Dial(t, s.addr).Send(harness.Request("GET", "/bad", "a"))
+	head := ""
+	for !strings.HasSuffix(head, "\r\n\r\n3\r\nabc\r\n") {
+		head += c.ReadLine()
+	}
+	close(seen)
+	want(t, head, "HTTP/1.1 200 OK\r\n")
+	c.ExpectClose()
+	if rec := d.WaitPath("/bad"); rec.Str("reason") == "" || rec.Int("status") != 200 {
+		t.Errorf("record %v", rec)
+	}
+	wantStatus(t, harness.Get(t, s.addr, "/again", "a"), 200)
+	if b.Conns() != 2 {
+		t.Errorf("%d connections, want 2", b.Conns())
+	}
+}
+
+// HEAD replies have no body: one that comes with the head is surplus, which means
+// 502, and the connection is not used again.
 func TestUpstreamHeadWithBody(t *testing.T) {
 	t.Parallel()
 	b := harness.NewBackend(t, harness.Canned("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc"))
@@ -80,7 +120,7 @@ func TestUpstreamHeadWithBody(t *testing.T) {
 	serve(t, s)
 	c := harness.Dial(t, s.addr)
 	r := c.Do("HEAD", "/", "a")
-	if r.Status != 200 || r.Length != 3 || r.Body != "" {
+	if r.Status != 502 || r.Body != "" {
 		t.Errorf("reply %+v", r)
 	}
 	r = c.Do("GET", "/", "a")

@@ -19,8 +19,7 @@ func (s *stream) clientReadable() {
 }
 
 // clientEarly looks at a client that sends while we owe it a reply. Bytes are a
-// next request and wait. An end may only mean that it has nothing more to ask,
-// so the reply is still sent; a client that is gone altogether raises Hup.
+// next request and wait. After an end the reply must begin within goneGrace.
 func (s *stream) clientEarly() {
 	c := s.c
 	if int(c.n-c.r) > 0 || c.eof || len(c.in) == 0 || int(c.n) == len(c.in) {
@@ -34,6 +33,9 @@ func (s *stream) clientEarly() {
 	case err == io.EOF:
 		c.eof = true
 		s.flags &^= keepAlive
+		if !s.has(replyStarted) {
+			c.arm(timeGone, goneGrace)
+		}
 	default:
 		c.abort(reasonClientAbort)
 	}

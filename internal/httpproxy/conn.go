@@ -69,6 +69,7 @@ const (
 	timeWrite
 	timeLinger
 	timeTunnel
+	timeGone
 )
 
 const (
@@ -76,6 +77,9 @@ const (
 	// the client still sends is read and dropped meanwhile, since a close with
 	// unread bytes would reset the connection under the reply.
 	lingerTime = 2 * time.Second
+	// goneGrace is how long a client that ended its direction may wait for its
+	// reply to begin. It may only have nothing more to ask; more often it is gone.
+	goneGrace = time.Second
 	// drainGrace is how long an idle connection may still bring a request after
 	// the stop began.
 	drainGrace = 250 * time.Millisecond
@@ -107,6 +111,8 @@ func (c *conn) HandleTimer(*eventloop.Timer) {
 	case timeWrite:
 		c.w.shard.Inc(c.plan.Stats.WriteTimeouts)
 		c.abort(reasonClientWriteTimeout)
+	case timeGone:
+		c.abort(reasonClientAbort)
 	case timeTunnel:
 		c.s.finishTunnel(reasonTunnelTimeout)
 	}
@@ -261,6 +267,9 @@ func (c *conn) parse() bool {
 	c.r += int32(n)
 	c.requests++
 	s.begin()
+	if c.s == s && s.has(bodyDone) && c.sock.Readable() { // the end may have come with the request
+		s.clientEarly()
+	}
 	return true
 }
 

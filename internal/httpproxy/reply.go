@@ -138,7 +138,7 @@ func (s *stream) settleBody() {
 	if !s.has(bodyDone) {
 		s.flags &^= keepAlive
 	}
-	if c.timing == timeBody {
+	if c.timing == timeBody || c.timing == timeGone {
 		c.timing = timeNone
 	}
 }

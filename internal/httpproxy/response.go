@@ -186,6 +186,9 @@ func (s *stream) beginReply(rest []byte) bool {
 		return false
 	}
 	s.cleanReply()
+	if s.c.timing == timeGone {
+		s.c.timing = timeNone
+	}
 	if !s.has(bodyDone) { // answered before the request ended
 		s.flags &^= keepAlive
 	}

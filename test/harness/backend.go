@@ -227,6 +227,9 @@ func Echo(name string) Script {
 			if head == "" {
 				return
 			}
+			if Field(head, "Expect") != "" && p.Send("HTTP/1.1 100 Continue\r\n\r\n") != nil {
+				return
+			}
 			body, err := p.Body(head)
 			if err != nil {
 				return

@@ -13,10 +13,17 @@ import (
 // ports hands out ports that nobody else uses. Every test process has a
 // loopback address of its own, made from its pid, and counts upward below the
 // ephemeral range: so a port that was free stays free until the daemon binds it.
+// It also begins at a number made from its pid, since another process may listen
+// on a port of every address.
 var ports = struct {
 	sync.Mutex
-	next int
-}{next: 10000}
+	next, left int
+}{next: firstPort + os.Getpid()*499%numPorts, left: numPorts}
+
+const (
+	firstPort = 10000
+	numPorts  = 22000
+)
 
 // Loopback is the address of this test process.
 func Loopback() netip.Addr {
@@ -36,8 +43,9 @@ func AddrOn(t testing.TB, ip string) string {
 	t.Helper()
 	ports.Lock()
 	defer ports.Unlock()
-	for ports.next < 32000 {
-		ports.next++
+	for ports.left > 0 {
+		ports.left--
+		ports.next = firstPort + (ports.next-firstPort+1)%numPorts
 		addr := net.JoinHostPort(ip, strconv.Itoa(ports.next))
 		l, err := net.Listen("tcp", addr)
 		if err != nil {
