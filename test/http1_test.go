@@ -68,9 +68,9 @@ func TestExpectContinue(t *testing.T) {
 
 	old := harness.Dial(t, addr)
 	old.Send("POST / HTTP/1.0\r\nHost: a\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\nabc")
-	if r := old.AnyReply("POST"); r.Status != 200 {
-		t.Errorf("HTTP/1.0: status %d", r.Status)
-	}
+	r = old.AnyReply("POST")
+	wantStatus(t, r, 200)
+	wantNot(t, r.Body, "Expect:") // which means nothing in HTTP/1.0
 }
 
 // A final reply instead of 100 ends the connection when the body is unread.
@@ -249,6 +249,32 @@ func TestClientsThatVanish(t *testing.T) {
 	harness.Eventually(t, 10*time.Second, "descriptors are given back", func() bool {
 		return harness.OpenFiles(t, d.PID()) <= before+2
 	})
+}
+
+// A client that ends behind a whole body is let go of like one without a body.
+func TestClientThatVanishesBehindItsBody(t *testing.T) {
+	t.Parallel()
+	gone := make(chan struct{}, 1)
+	b := harness.NewBackend(t, func(p *harness.Peer) {
+		p.Head()
+		p.UntilClosed()
+		gone <- struct{}{}
+	})
+	s := &site{endpoints: []string{b.Addr}}
+	d := serve(t, s)
+	c := harness.Dial(t, s.addr)
+	c.Send(harness.Request("POST", "/slow", "a", "Content-Length: 300000"))
+	harness.Eventually(t, patience, "the head at the backend", func() bool { return b.Heads() == 1 })
+	c.Send(strings.Repeat("x", 300000))
+	_ = c.Close()
+	select {
+	case <-gone:
+	case <-time.After(10 * time.Second):
+		t.Error("the backend is still connected")
+	}
+	if rec := d.WaitPath("/slow"); rec.Int("status") != 499 {
+		t.Errorf("record %v", rec)
+	}
 }
 
 // After [limits] requests_per_connection the connection ends, said in time.

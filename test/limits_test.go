@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -196,12 +197,13 @@ func crowd(t *testing.T, addr string, n int) []net.Conn {
 func TestUpstreamConnectionLimit(t *testing.T) {
 	t.Parallel()
 	var active, peak atomic.Int64
+	var once sync.Once
 	both := make(chan struct{}) // closed when two requests are under way: the limit is used
 	b := harness.NewBackend(t, func(p *harness.Peer) {
 		for p.Head() != "" {
 			n := active.Add(1)
-			if n == 2 && peak.Load() < 2 {
-				close(both)
+			if n == 2 {
+				once.Do(func() { close(both) })
 			}
 			for old := peak.Load(); n > old && !peak.CompareAndSwap(old, n); old = peak.Load() {
 			}

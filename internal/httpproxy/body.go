@@ -15,7 +15,11 @@ func (s *stream) clientReadable() {
 		s.clientEarly()
 		return
 	}
+	c := s.c
 	s.readBody()
+	if c.s == s && s.has(bodyDone) && s.state != streamDone && c.sock.Readable() { // the end came with the rest of the body
+		s.clientEarly()
+	}
 }
 
 // clientEarly looks at a client that sends while we owe it a reply. Bytes are a

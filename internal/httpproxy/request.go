@@ -107,6 +107,9 @@ func (s *stream) prepare(trusted bool) {
 	m.Remove(header.ProxyConnection)
 	m.Remove(header.TransferEncoding)
 	m.Remove(header.HTTP2Settings)
+	if s.req.Minor == 0 { // RFC 9110 10.1.1: no expectation in HTTP/1.0
+		m.Remove(header.Expect)
+	}
 	if te := m.Get(header.TE); te != nil {
 		if hasToken(te, "trailers") {
 			m.SetString(header.TE, "trailers")
