@@ -38,7 +38,7 @@ func (s *stream) logAccess(took int64) {
 		Start: s.w.wall(s.start), Duration: took,
 		UpstreamConnect: since(s.connected, s.connectAt), UpstreamFirstByte: since(s.firstByte, s.connectAt),
 		Client: c.peer, Peer: c.peer, Listener: c.plan.Listener.Name,
-		Status: s.status, BytesIn: s.bytesIn, BytesOut: s.bytesOut, Attempts: s.tries, Reason: s.reason,
+		Status: s.status, BytesIn: s.bytesIn, BytesOut: s.bytesOut - s.headsOut, Attempts: s.tries, Reason: s.reason,
 		ConnID: c.id, Protocol: protocols[s.req.Minor&1],
 	}
 	if s.client.IsValid() && s.client != c.peer.Addr() {

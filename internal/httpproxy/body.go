@@ -105,7 +105,11 @@ func (s *stream) room() bool {
 	c := s.c
 	full := int(c.n) == len(c.in)
 	if full && len(c.in) < bodyBuffer {
-		c.grow(4 * len(c.in))
+		size := 4 * len(c.in)
+		if s.req.Framing == http1.FrameLength { // all of it in one read if it fits
+			size = max(size, int(s.bodyBeg)+int(min(s.req.ContentLength, bodyBuffer)))
+		}
+		c.grow(min(size, bodyBuffer))
 		s.req.Rebase(c.in[s.head:])
 		return true
 	}

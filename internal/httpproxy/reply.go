@@ -116,6 +116,7 @@ func (s *stream) local(status int, reason string, body []byte) {
 	b = m.AppendTo(b)
 	b = append(b, "\r\n"...)
 	s.flags |= replyStarted
+	s.headsOut += int64(len(b))
 	s.w.shard.Inc(s.c.plan.Stats.LocalReplies)
 	if s.writeClient(b, body) {
 		s.done()

@@ -139,6 +139,7 @@ func (s *stream) interim() bool {
 	b = append(b, "\r\n"...)
 	s.flags |= interimSent
 	s.bytesOut += int64(len(b))
+	s.headsOut += int64(len(b))
 	return s.c.write(b, nil)
 }
 
@@ -245,6 +246,7 @@ func (s *stream) replyBody(head, p []byte) bool {
 	if head != nil {
 		s.flags |= replyStarted
 		s.state = streamReplying
+		s.headsOut += int64(len(head))
 	}
 	if !s.writeReply(head, p[:n]) {
 		return false

@@ -59,6 +59,7 @@ type stream struct {
 	connectAt, connected      int64
 	sentAt, firstByte         int64
 	bytesIn, bytesOut         int64
+	headsOut                  int64  // of bytesOut, what was heads
 	where                     string // address of the last try, and whether its connection was used before: for the log
 	reused                    bool
 	reason                    string
@@ -295,7 +296,7 @@ func (s *stream) clear() {
 	s.head, s.bodyBeg, s.bodySent, s.bodyEnd = 0, 0, 0, 0
 	s.client = netip.Addr{}
 	s.start, s.connectAt, s.connected, s.sentAt, s.firstByte = 0, 0, 0, 0, 0
-	s.bytesIn, s.bytesOut = 0, 0
+	s.bytesIn, s.bytesOut, s.headsOut = 0, 0, 0
 	s.reason, s.status = "", 0
 	s.where, s.reused = "", false
 	s.attempts, s.tries, s.addressTries, s.interims = 0, 0, 0, 0

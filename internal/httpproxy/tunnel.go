@@ -35,6 +35,7 @@ func (s *stream) beginTunnel(rest []byte) bool {
 	s.w.loop.StopTimer(&s.whole)
 	s.w.shard.Inc(c.plan.Stats.Upgrades)
 	s.touchTunnel()
+	s.headsOut += int64(len(b))
 	if !s.writeClient(b, rest) {
 		return false
 	}
