@@ -71,11 +71,23 @@ func (s *stream) readBody() {
 			return
 		}
 	}
-	s.w.loop.Defer(s)
+	if s.c.timing == timeBody {
+		s.c.timing = timeNone
+	}
+	s.resume()
+}
+
+// resume has the exchange go on in the next turn, once.
+func (s *stream) resume() {
+	if !s.deferred {
+		s.deferred = true
+		s.w.loop.Defer(s)
+	}
 }
 
 // RunTask goes on where a turn's share was used up.
 func (s *stream) RunTask() {
+	s.deferred = false
 	if s.c == nil {
 		return
 	}
@@ -104,12 +116,16 @@ func (s *stream) RunTask() {
 func (s *stream) room() bool {
 	c := s.c
 	full := int(c.n) == len(c.in)
-	if full && len(c.in) < bodyBuffer {
+	most := bodyBuffer
+	if most-int(s.bodyBeg) < headBuffer { // a head that leaves the body no room
+		most *= 2
+	}
+	if full && len(c.in) < most {
 		size := 4 * len(c.in)
 		if s.req.Framing == http1.FrameLength { // all of it in one read if it fits
 			size = max(size, int(s.bodyBeg)+int(min(s.req.ContentLength, bodyBuffer)))
 		}
-		c.grow(min(size, bodyBuffer))
+		c.grow(min(size, most))
 		s.req.Rebase(c.in[s.head:])
 		return true
 	}
@@ -213,6 +229,7 @@ func (s *stream) sendBody() bool {
 		return true
 	}
 	p := s.c.in[s.bodySent:s.bodyEnd]
+	wrote := false
 	if s.has(chunkedUp) {
 		return s.sendChunk(p)
 	}
@@ -223,10 +240,11 @@ func (s *stream) sendBody() bool {
 		}
 		if n > 0 {
 			s.flags |= sentAny
+			wrote = true
 		}
 		s.bodySent += int32(n)
 	}
-	return s.sent()
+	return s.sent(wrote)
 }
 
 // sendChunk frames p as one chunk and, after the last, the end with trailers.
@@ -242,7 +260,7 @@ func (s *stream) sendChunk(p []byte) bool {
 		b = appendLastChunk(b, &s.body)
 		s.flags |= lastChunkUp
 	}
-	return s.writeUp(b) && s.sent()
+	return s.writeUp(b) && s.sent(true)
 }
 
 // appendLastChunk ends a chunked body with the trailers that came.
@@ -279,11 +297,12 @@ func (s *stream) keepUp(b []byte) {
 }
 
 // sent looks whether the request is complete and sets the timer to what comes.
-func (s *stream) sent() bool {
+// wrote says that the endpoint took something, which renews its time.
+func (s *stream) sent(wrote bool) bool {
 	waiting := len(s.upOut) > int(s.upOutR) || s.bodySent < s.bodyEnd
 	switch {
 	case waiting:
-		if s.state == streamAwait {
+		if s.state == streamAwait && (wrote || s.upTiming != upWrite) {
 			s.arm(upWrite, s.cl.shared.Config.WriteTimeout)
 		}
 	case s.has(bodyDone):

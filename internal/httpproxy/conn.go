@@ -105,6 +105,7 @@ func (c *conn) HandleTimer(*eventloop.Timer) {
 		c.close()
 	case timeHead:
 		c.w.shard.Inc(c.plan.Stats.HeadTimeouts)
+		c.state = connBusy
 		c.s.reply(408, reasonHeadTimeout)
 	case timeBody:
 		c.s.bodyTimeout()
@@ -210,6 +211,7 @@ func (c *conn) closeRead(err error) {
 		c.w.shard.Inc(c.plan.Stats.HeadAborts)
 		if err == io.EOF && c.n > c.r {
 			c.eof = true
+			c.state = connBusy
 			c.s.reply(400, reasonTruncatedHead)
 			return
 		}
@@ -286,7 +288,7 @@ func (c *conn) RunTask() {
 	c.deferred = false
 	c.turn = 0
 	switch c.state {
-	case connIdle:
+	case connIdle, connHead:
 		c.readHead()
 	case connLinger:
 		c.discard()
@@ -459,9 +461,15 @@ func (c *conn) abort(reason string) {
 	if c.state == connClosed {
 		return
 	}
+	cut := false
 	if s := c.s; s != nil {
 		c.s = nil
+		cut = s.closeFramed()
 		s.aborted(reason)
+	}
+	if cut {
+		c.reset()
+		return
 	}
 	c.close()
 }

@@ -64,6 +64,9 @@ func (s *stream) handshake() {
 		s.connected = s.w.loop.Now()
 		s.upTiming = upNone
 		s.state = streamAwait
+		if !s.has(bodyDone) { // reading stopped at a full buffer, and its event is gone
+			s.resume()
+		}
 		s.send()
 	case errors.Is(err, transport.ErrAgain):
 		if s.upTiming != upConnect {
@@ -127,10 +130,14 @@ func (s *stream) send() {
 			n = head
 		}
 		s.bodySent += int32(n - head)
-		s.sent()
+		s.sent(true)
 		return
 	}
-	if s.writeUp(b) && len(s.upOut) == int(s.upOutR) {
+	switch {
+	case !s.writeUp(b):
+	case len(s.upOut) > int(s.upOutR):
+		s.sent(true)
+	default:
 		s.sendBody()
 	}
 }

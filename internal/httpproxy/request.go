@@ -134,10 +134,11 @@ func (s *stream) prepare(trusted bool) {
 	}
 }
 
-// framingField are the fields that Connection cannot nominate away.
+// framingField are the fields that Connection cannot nominate away: those that
+// frame, and those that are ours by then.
 func framingField(h header.Handle) bool {
 	switch h {
-	case header.Host, header.ContentLength, header.TransferEncoding, header.Connection, header.TE, header.Upgrade:
+	case header.XRequestID, header.Host, header.ContentLength, header.TransferEncoding, header.Connection, header.TE, header.Upgrade:
 		return true
 	}
 	return false
@@ -203,14 +204,14 @@ func parseAddr(b []byte) (netip.Addr, bool) {
 	}
 	t := string(b)
 	if a, err := netip.ParseAddr(t); err == nil {
-		return a.Unmap(), true
+		return a.Unmap().WithZone(""), true
 	}
 	if ap, err := netip.ParseAddrPort(t); err == nil {
-		return ap.Addr().Unmap(), true
+		return ap.Addr().Unmap().WithZone(""), true
 	}
 	if len(t) > 2 && t[0] == '[' && t[len(t)-1] == ']' {
 		if a, err := netip.ParseAddr(t[1 : len(t)-1]); err == nil {
-			return a.Unmap(), true
+			return a.Unmap().WithZone(""), true
 		}
 	}
 	return netip.Addr{}, false

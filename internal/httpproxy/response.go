@@ -26,8 +26,11 @@ func (s *stream) readReply() {
 		n, err := s.up.Socket.Read(buf)
 		if err != nil {
 			if errors.Is(err, transport.ErrAgain) {
-				if s.state == streamReplying {
+				switch {
+				case s.state == streamReplying:
 					s.arm(upBody, s.cl.shared.Config.BodyTimeout)
+				case s.upTiming == upNone:
+					s.sent(true)
 				}
 				return
 			}
@@ -39,7 +42,10 @@ func (s *stream) readReply() {
 			return
 		}
 	}
-	s.w.loop.Defer(s)
+	if s.state == streamReplying {
+		s.upTiming = upNone
+	}
+	s.resume()
 }
 
 // clientWritable is called when everything that was kept for the client went
@@ -347,6 +353,13 @@ func (s *stream) endpointEnded(err error) {
 	s.tryFailed(failReset, reasonUpstreamReset)
 }
 
+// closeFramed reports whether only the end of the connection tells the client
+// where the reply ends.
+func (s *stream) closeFramed() bool {
+	return s.state == streamReplying && !s.has(chunkedOut) &&
+		(s.resp.Framing == http1.FrameClose || s.resp.Framing == http1.FrameChunked)
+}
+
 // replyBroken ends a reply that cannot be completed. The client must not take
 // what it has for whole: chunks stay without their end, a length unfilled, and
 // a body that only the close would end is reset.
@@ -354,7 +367,7 @@ func (s *stream) replyBroken(reason string) {
 	s.reason = reason
 	c := s.c
 	c.s = nil
-	closeFramed := s.resp.Framing == http1.FrameClose && !s.has(chunkedOut)
+	closeFramed := s.closeFramed()
 	s.account()
 	s.free()
 	if closeFramed {

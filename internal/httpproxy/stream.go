@@ -69,6 +69,7 @@ type stream struct {
 	addressTries              int
 	interims                  int
 	flags                     streamFlags
+	deferred                  bool // RunTask is due; outlives the exchange, as the task does
 	tunnelUpEOF, tunnelCliEOF bool
 }
 
@@ -187,6 +188,7 @@ func (s *stream) requestTimeout() {
 		return
 	}
 	s.dropUpstream()
+	s.resp.Reset()
 	s.reply(504, reasonRequestTimeout)
 }
 

@@ -13,7 +13,7 @@ import (
 // beginTunnel passes a 101 on and turns the exchange into a byte stream both
 // ways (RFC 9110 7.8). Each direction reads only while the other side takes.
 func (s *stream) beginTunnel(rest []byte) bool {
-	if !s.has(upgrade) || !s.resp.Upgrade() {
+	if !s.has(upgrade) || !s.has(reqSent) || !s.resp.Upgrade() {
 		s.w.shard.Inc(s.epst.BadReplies)
 		s.tryFailed(failReply, reasonBadReply)
 		return false
@@ -49,7 +49,7 @@ func (s *stream) beginTunnel(rest []byte) bool {
 		}
 	}
 	c.dropIn()
-	s.w.loop.Defer(s) // both sides may have more that raised its event already
+	s.resume() // both sides may have more that raised its event already
 	return false
 }
 
@@ -107,7 +107,7 @@ func (s *stream) tunnelFromClient() bool {
 			return false
 		}
 	}
-	s.w.loop.Defer(s)
+	s.resume()
 	return true
 }
 
@@ -151,7 +151,7 @@ func (s *stream) tunnelFromEndpoint() bool {
 			return false
 		}
 	}
-	s.w.loop.Defer(s)
+	s.resume()
 	return true
 }
 

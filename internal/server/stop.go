@@ -75,8 +75,9 @@ const adminGrace = 500 * time.Millisecond
 
 func (s *Server) closeListeners() {
 	for _, l := range s.listeners {
+		open := l.Sockets() > 0
 		l.Close()
-		if p := l.Config.Unix; p != "" {
+		if p := l.Config.Unix; open && p != "" && p[0] != '@' {
 			os.Remove(p)
 		}
 	}

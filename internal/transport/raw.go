@@ -133,6 +133,7 @@ func (r *Raw) Write(a, b []byte) (int, error) {
 		r.flags &^= rawWritable
 		return 0, nil
 	case errno != 0:
+		r.flags |= rawReadable | rawHup // what the peer said before it closed may be there
 		return 0, errno
 	}
 	if n < len(a)+len(b) {

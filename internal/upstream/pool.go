@@ -111,6 +111,14 @@ func (p *Pool) Acquire(o transport.Owner, w *Waiter, grant func(*Conn, error), f
 	if p.hasRoom() {
 		return p.dial(o)
 	}
+	if fresh && len(p.idle) > 0 { // the room that our own idle connections take
+		c := p.idle[0]
+		p.dropIdle(0)
+		c.Close()
+		if p.hasRoom() {
+			return p.dial(o)
+		}
+	}
 	if len(p.waiting) >= p.cfg.MaxPending {
 		p.env.Shard.Inc(p.st.PendingRefused)
 		return nil, ErrPendingFull
@@ -123,6 +131,10 @@ func (p *Pool) Acquire(o transport.Owner, w *Waiter, grant func(*Conn, error), f
 	p.waiting = append(p.waiting, w)
 	p.Endpoint.Waiting.Add(1)
 	p.env.Shard.GaugeAdd(p.st.Pending, 1)
+	if p.hasRoom() { // freed before the others could see that we wait
+		w.Cancel()
+		return p.dial(o)
+	}
 	p.arm()
 	p.env.Poke(p.Endpoint)
 	return nil, nil
@@ -153,12 +165,16 @@ func (p *Pool) takeIdle(o transport.Owner, careful bool) *Conn {
 // hasRoom reserves one connection under the endpoint's limit, which counts over
 // all workers.
 func (p *Pool) hasRoom() bool {
-	n := p.Endpoint.Open.Add(1)
-	if p.cfg.MaxConnections > 0 && n > int64(p.cfg.MaxConnections) {
-		p.Endpoint.Open.Add(-1)
-		return false
+	limit := int64(p.cfg.MaxConnections)
+	for {
+		n := p.Endpoint.Open.Load()
+		if limit > 0 && n >= limit {
+			return false
+		}
+		if p.Endpoint.Open.CompareAndSwap(n, n+1) {
+			return true
+		}
 	}
-	return true
 }
 
 // dial uses the room that hasRoom reserved.
