@@ -6,28 +6,27 @@ import (
 	"belay/internal/config"
 )
 
-// RewritePath appends the path that goes to the endpoint. It begins with "/"
-// whatever the rule made of it.
+// RewritePath appends the path that goes to the endpoint; dst must not share
+// memory with path. The result begins with "/" and has nothing that ends a
+// path or a request line, whatever the rule made of it. With a regex it
+// allocates.
 func RewritePath(dst []byte, r *config.Route, path []byte) []byte {
 	w := r.PathRewrite
-	if w == nil {
-		return append(dst, path...)
-	}
 	start := len(dst)
 	switch {
+	case w == nil:
+		return append(dst, path...)
 	case w.Prefix != nil:
 		dst = replacePrefix(dst, r.PathPrefix, *w.Prefix, path)
-	case w.Regex != nil:
-		dst = replaceAll(dst, w, path)
 	default:
-		dst = append(dst, path...)
+		dst = append(dst, w.Regex.ReplaceAll(path, []byte(w.Replace))...)
 	}
 	if len(dst) == start || dst[start] != '/' {
 		dst = append(dst, 0)
 		copy(dst[start+1:], dst[start:])
 		dst[start] = '/'
 	}
-	return dst
+	return escape(dst, start, '?')
 }
 
 // replacePrefix puts to in the place of the matched prefix, with exactly one
@@ -48,45 +47,29 @@ func replacePrefix(dst []byte, prefix, to string, path []byte) []byte {
 	return append(dst, rest...)
 }
 
-func replaceAll(dst []byte, w *config.PathRewrite, path []byte) []byte {
-	for {
-		m := w.Regex.FindSubmatchIndex(path)
-		if m == nil {
-			return append(dst, path...)
-		}
-		dst = append(dst, path[:m[0]]...)
-		dst = w.Regex.Expand(dst, []byte(w.Replace), path, m)
-		if m[1] == m[0] { // an empty match: step over one byte
-			if m[1] == len(path) {
-				return dst
-			}
-			dst = append(dst, path[m[1]])
-			m[1]++
-		}
-		path = path[m[1]:]
-	}
-}
-
-// Location appends the target of a redirect; what the rule leaves open is the
-// request's. host is the request's authority; scheme is the connection's.
+// Location appends where a redirect leads to, as an absolute URI: a path alone
+// that begins with "//" would lead to another host. What the rule leaves open is
+// the request's; its port only if neither scheme nor host is given, for it
+// belongs to those. scheme is the connection's, host the request's authority;
+// dst must not share memory with them. Nothing gets in that could end a line.
 func Location(dst []byte, r *config.Route, scheme string, host, path, query []byte, hasQuery bool) []byte {
 	d := r.Redirect
+	start := len(dst)
 	name, port := splitPort(host)
-	if d.Scheme != "" && d.Scheme != scheme { // the request's port was the other scheme's
+	if d.Scheme != "" {
 		scheme, port = d.Scheme, nil
 	}
+	dst = append(append(dst, scheme...), "://"...)
 	if d.Host != "" {
-		name, port = splitPort([]byte(d.Host))
+		dst, port = append(dst, d.Host...), nil
+	} else {
+		dst = append(dst, name...)
 	}
-	if d.Port != "" {
-		port = []byte(d.Port)
-	}
-	if scheme == "http" && string(port) == "80" || scheme == "https" && string(port) == "443" {
-		port = nil
-	}
-	dst = append(append(append(dst, scheme...), "://"...), name...)
-	if len(port) > 0 {
-		dst = append(append(dst, ':'), port...)
+	switch {
+	case d.Port != "":
+		dst = appendPort(dst, scheme, []byte(d.Port))
+	case len(port) > 0:
+		dst = appendPort(dst, scheme, port)
 	}
 	switch {
 	case d.Path != "":
@@ -99,14 +82,37 @@ func Location(dst []byte, r *config.Route, scheme string, host, path, query []by
 	if hasQuery && !d.StripQuery {
 		dst = append(append(dst, '?'), query...)
 	}
-	return dst
+	return escape(dst, start, 0)
 }
 
-// splitPort takes an authority apart; [v6] keeps its brackets.
-func splitPort(host []byte) (name, port []byte) {
-	i := bytes.LastIndexByte(host, ':')
-	if i < 0 || bytes.IndexByte(host[i:], ']') >= 0 {
-		return host, nil
+// appendPort leaves out what the scheme says already (RFC 9110 section 4.2.3).
+func appendPort(dst []byte, scheme string, port []byte) []byte {
+	if scheme == "http" && string(port) == "80" || scheme == "https" && string(port) == "443" {
+		return dst
 	}
-	return host[:i], host[i+1:]
+	return append(append(dst, ':'), port...)
+}
+
+// escape writes the bytes of b[start:] that a target has not (RFC 3986 section 2;
+// "#" would begin what only a client sees), and also, as %XX.
+func escape(b []byte, start int, also byte) []byte {
+	bad := func(c byte) bool { return c <= ' ' || c >= 0x7f || c == '#' || c == also }
+	i := start
+	for i < len(b) && !bad(b[i]) {
+		i++
+	}
+	if i == len(b) {
+		return b
+	}
+	const hex = "0123456789ABCDEF"
+	tail := bytes.Clone(b[i:])
+	b = b[:i]
+	for _, c := range tail {
+		if bad(c) {
+			b = append(b, '%', hex[c>>4], hex[c&15])
+		} else {
+			b = append(b, c)
+		}
+	}
+	return b
 }

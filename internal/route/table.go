@@ -1,9 +1,11 @@
-// Package route finds the route of a request by host, path, method and fields.
+// Package route finds the route of a request by host, path, method and fields,
+// and makes the path or the Location that the route asks for.
 package route
 
 import (
 	"bytes"
-	"net/textproto"
+	"fmt"
+	"net/netip"
 	"strings"
 
 	"belay/internal/config"
@@ -13,87 +15,117 @@ import (
 // Table is a listener's routes, compiled. It is immutable and shared by all
 // workers.
 //
-// A host's routes are looked at in file order. Which host that is: the exact
-// name, then *.suffix from the longest, then the routes for any host; a host
-// with no matching route passes the request on to the next of these. Hosts are
-// found by hash, so their number does not matter.
+// The routes of one host are taken in file order; a route with several hosts
+// has its place in the order of each. The hosts that can apply are looked at in
+// this order, and the first route that takes the request ends the search:
+//
+//  1. the exact host,
+//  2. the "*.suffix" hosts, the longest first,
+//  3. the routes without hosts.
+//
+// So a host none of whose routes takes the request passes it on to the next.
+//
+// Hosts and, where a host has many, exact paths are found by hash: their number
+// does not matter. Prefixes and regexes of one host are tried one after the
+// other, some nanoseconds for each prefix.
 type Table struct {
-	exact  map[string][]*entry
-	suffix map[string][]*entry // "*.example.com" under "example.com"
-	any    []*entry
-}
+	exact  map[string]*list
+	suffix map[string]*list // "*.example.com" under "example.com"
+	any    list
 
-// entry is one route, prepared.
-type entry struct {
-	route   *config.Route
-	methods map[string]bool // nil: any
-	fields  []field
-}
-
-type field struct {
-	config.HeaderMatch
-	handle header.Handle
-	name   []byte
+	longest  int  // bytes of the longest key of suffix
+	literals bool // exact has IPv6 addresses
 }
 
 // Input is what a request is matched by. Host is as received, with or without a
-// port; Path is without the query. Match keeps none of it.
+// port; Path is without the query, nil for "*", which only a route without a
+// path takes. Match keeps none of it.
 type Input struct {
 	Host, Path, Method []byte
 	Header             *header.Map
 }
 
-// Compile makes a table of routes in file order.
+// maxHost is more than a host can have that is worth a look: 253 bytes (RFC
+// 1035 section 2.3.4) and a trailing dot.
+const maxHost = 256
+
+// Compile makes a table of routes, which come in file order and must not change
+// afterwards.
 func Compile(rs []*config.Route) (*Table, error) {
-	t := &Table{exact: make(map[string][]*entry), suffix: make(map[string][]*entry)}
+	t := &Table{exact: make(map[string]*list), suffix: make(map[string]*list)}
 	for _, r := range rs {
-		e := &entry{route: r}
-		if len(r.Methods) > 0 {
-			e.methods = make(map[string]bool, len(r.Methods))
-			for _, m := range r.Methods {
-				e.methods[m] = true
-			}
-		}
-		for _, h := range r.Headers {
-			e.fields = append(e.fields, field{h, header.Lookup([]byte(h.Name)), []byte(textproto.CanonicalMIMEHeaderKey(h.Name))})
-		}
+		e := newEntry(r)
 		if len(r.Hosts) == 0 {
-			t.any = append(t.any, e)
+			t.any.add(e)
 		}
 		for _, h := range r.Hosts {
-			h = strings.ToLower(strings.TrimSuffix(h, "."))
-			if s, ok := strings.CutPrefix(h, "*."); ok {
-				t.suffix[s] = append(t.suffix[s], e)
-			} else {
-				t.exact[h] = append(t.exact[h], e)
+			if err := t.addHost(h, e); err != nil {
+				return nil, fmt.Errorf("route[%d]: %w", r.Index, err)
 			}
+		}
+	}
+	t.any.index()
+	for _, hosts := range []map[string]*list{t.exact, t.suffix} {
+		for _, l := range hosts {
+			l.index()
 		}
 	}
 	return t, nil
 }
 
-// maxHost is the longest host that can be in a table (RFC 1035 2.3.4, and room
-// for an IPv6 literal).
-const maxHost = 256
-
-// Match returns the first route that takes the request, or nil.
-func (t *Table) Match(in *Input) *config.Route {
-	if len(t.exact) > 0 || len(t.suffix) > 0 {
-		var buf [maxHost]byte
-		if host := fold(buf[:0], in.Host); host != nil {
-			if r := t.matchHost(host, in); r != nil {
-				return r
-			}
-		}
+func (t *Table) addHost(host string, e *entry) error {
+	name := strings.ToLower(strings.TrimSuffix(host, "."))
+	name, wildcard := strings.CutPrefix(name, "*.")
+	if name == "" || len(name) > maxHost || strings.Contains(name, "*") {
+		return fmt.Errorf("%q is not a host", host)
 	}
-	return first(t.any, in)
+	hosts := t.exact
+	if wildcard {
+		hosts = t.suffix
+		t.longest = max(t.longest, len(name))
+	}
+	t.literals = t.literals || name[0] == '['
+	l := hosts[name]
+	if l == nil {
+		l = new(list)
+		hosts[name] = l
+	}
+	l.add(e)
+	return nil
 }
 
-func (t *Table) matchHost(host []byte, in *Input) *config.Route {
-	if r := first(t.exact[string(host)], in); r != nil {
-		return r
+// Match returns the first route that takes the request, or nil. It allocates
+// nothing, but where a regex does or where an IPv6 address is not written in
+// its short form.
+func (t *Table) Match(in *Input) *config.Route {
+	var buf [maxHost]byte
+	if host := fold(&buf, in.Host); len(host) > 0 {
+		if r := t.exactly(host).first(in); r != nil {
+			return r
+		}
+		if r := t.bySuffix(host, in); r != nil {
+			return r
+		}
 	}
-	if len(t.suffix) == 0 || len(host) == 0 || host[0] == '[' {
+	return t.any.first(in)
+}
+
+// exactly returns the routes of a host, nil if it has none. An IPv6 address is
+// the same host however it is written; the table has it as RFC 5952 says.
+func (t *Table) exactly(host []byte) *list {
+	if l := t.exact[string(host)]; l != nil || !t.literals || host[0] != '[' {
+		return l
+	}
+	ip, err := netip.ParseAddr(string(bytes.Trim(host, "[]")))
+	if err != nil {
+		return nil
+	}
+	return t.exact["["+ip.String()+"]"]
+}
+
+// bySuffix takes one label after the other off the host.
+func (t *Table) bySuffix(host []byte, in *Input) *config.Route {
+	if len(t.suffix) == 0 {
 		return nil
 	}
 	for {
@@ -102,93 +134,39 @@ func (t *Table) matchHost(host []byte, in *Input) *config.Route {
 			return nil
 		}
 		host = host[i+1:]
-		if r := first(t.suffix[string(host)], in); r != nil {
+		if len(host) > t.longest {
+			continue
+		}
+		if r := t.suffix[string(host)].first(in); r != nil {
 			return r
 		}
 	}
 }
 
-// fold writes host in lower case without port and trailing dot; nil if it is too
-// long to be in any table.
-func fold(dst, host []byte) []byte {
-	if i := bytes.LastIndexByte(host, ':'); i >= 0 && bytes.IndexByte(host[i:], ']') < 0 {
-		host = host[:i]
-	}
+// fold writes host to buf in lower case, without port and trailing dot. It
+// returns nil if host is too long to be in any table.
+func fold(buf *[maxHost]byte, host []byte) []byte {
+	host, _ = splitPort(host)
 	if n := len(host); n > 0 && host[n-1] == '.' {
 		host = host[:n-1]
 	}
 	if len(host) > maxHost {
 		return nil
 	}
-	for _, c := range host {
+	for i, c := range host {
 		if 'A' <= c && c <= 'Z' {
 			c += 'a' - 'A'
 		}
-		dst = append(dst, c)
+		buf[i] = c
 	}
-	return dst
+	return buf[:len(host)]
 }
 
-func first(list []*entry, in *Input) *config.Route {
-	for _, e := range list {
-		if e.takes(in) {
-			return e.route
-		}
+// splitPort takes an authority apart; an IPv6 address keeps its brackets.
+func splitPort(authority []byte) (host, port []byte) {
+	i := bytes.LastIndexByte(authority, ':')
+	if i < 0 || bytes.IndexByte(authority[i:], ']') >= 0 {
+		return authority, nil
 	}
-	return nil
-}
-
-func (e *entry) takes(in *Input) bool {
-	r := e.route
-	switch {
-	case r.Path != "":
-		if string(in.Path) != r.Path {
-			return false
-		}
-	case r.PathRegex != nil:
-		if !r.PathRegex.Match(in.Path) {
-			return false
-		}
-	case r.PathPrefix != "" && !hasPrefix(in.Path, r.PathPrefix):
-		return false
-	}
-	if e.methods != nil && !e.methods[string(in.Method)] {
-		return false
-	}
-	for i := range e.fields {
-		if !e.fields[i].satisfied(in.Header) {
-			return false
-		}
-	}
-	return true
-}
-
-// hasPrefix compares on segment borders: /a covers /a and /a/b, not /ab.
-func hasPrefix(path []byte, prefix string) bool {
-	if len(path) < len(prefix) || string(path[:len(prefix)]) != prefix {
-		return false
-	}
-	return len(path) == len(prefix) || prefix[len(prefix)-1] == '/' || path[len(prefix)] == '/'
-}
-
-// satisfied looks at every value of the field: one that fits is enough.
-func (f *field) satisfied(m *header.Map) bool {
-	found := false
-	look := func(v []byte) bool {
-		switch {
-		case f.Present:
-			found = true
-		case f.Regex != nil:
-			found = f.Regex.Match(v)
-		default:
-			found = string(v) == f.Exact
-		}
-		return !found
-	}
-	if f.handle != 0 {
-		m.Values(f.handle, look)
-	} else {
-		m.ValuesName(f.name, look)
-	}
-	return found != f.Invert
+	return authority[:i], authority[i+1:]
 }
