@@ -40,12 +40,16 @@ type Endpoint struct {
 func New(c *config.Cluster) *Cluster {
 	x := &Cluster{Config: c, Endpoints: make([]*Endpoint, len(c.Endpoints))}
 	all := make([]Endpoint, len(c.Endpoints))
+	addresses := make([]eventloop.Address, len(c.Endpoints))
+	lists := make([][]eventloop.Address, len(c.Endpoints))
 	for i := range c.Endpoints {
 		e := &all[i]
 		e.cfg = &c.Endpoints[i]
 		e.ID, e.Index, e.Weight, e.Cluster = e.cfg.ID, i, e.cfg.Weight, x
 		if a, ok := literal(e.cfg); ok {
-			e.addresses.Store(&[]eventloop.Address{a})
+			addresses[i] = a
+			lists[i] = addresses[i : i+1 : i+1]
+			e.addresses.Store(&lists[i])
 		}
 		x.Endpoints[i] = e
 	}

@@ -5,17 +5,15 @@ import (
 	"os"
 	"strings"
 	"sync"
-	"time"
 )
 
 // hostsFile is hosts(5), read again when it changes.
 type hostsFile struct {
 	path string
 
-	mu      sync.Mutex // guards what follows
-	changed time.Time
-	size    int64
-	names   map[string][]netip.Addr
+	mu    sync.Mutex  // guards what follows
+	read  os.FileInfo // the file that names is from
+	names map[string][]netip.Addr
 }
 
 // lookup returns the addresses of a name, or none.
@@ -27,14 +25,18 @@ func (h *hostsFile) lookup(host string) []netip.Addr {
 		h.names = nil
 		return nil
 	}
-	if h.names == nil || !info.ModTime().Equal(h.changed) || info.Size() != h.size {
+	if h.names == nil || changed(h.read, info) {
 		data, err := os.ReadFile(h.path)
 		if err != nil {
 			return nil
 		}
-		h.names, h.changed, h.size = parseHosts(string(data)), info.ModTime(), info.Size()
+		h.names, h.read = parseHosts(string(data)), info
 	}
 	return append([]netip.Addr(nil), h.names[strings.ToLower(strings.TrimSuffix(host, "."))]...)
+}
+
+func changed(a, b os.FileInfo) bool {
+	return !os.SameFile(a, b) || !a.ModTime().Equal(b.ModTime()) || a.Size() != b.Size()
 }
 
 func parseHosts(text string) map[string][]netip.Addr {

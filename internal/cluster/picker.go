@@ -18,15 +18,17 @@ type Picker struct {
 	c       *Cluster
 	rng     rand.PCG
 	kind    balance
-	current []int64 // smooth weighted round robin: credit by Endpoint.Index
+	next    int     // roundRobin: Endpoint.Index to begin with
+	current []int64 // smoothRobin: credit by Endpoint.Index
 	active  []int32 // requests under way by Endpoint.Index
-	sums    []int32 // weights summed up, for a weighted draw
+	sums    []int64 // weights summed up, for a weighted draw
 }
 
 type balance uint8
 
 const (
-	roundRobin balance = iota
+	roundRobin  balance = iota // all weights but 0 are equal
+	smoothRobin                // they differ
 	leastRequest
 	random
 )
@@ -44,20 +46,40 @@ func (c *Cluster) NewPicker(worker int, seed uint64) *Picker {
 	case "random":
 		p.kind = random
 	}
-	if p.kind == roundRobin {
+	switch {
+	case p.kind != roundRobin:
+		p.addUp()
+	case n > 0 && c.equalWeights():
+		p.next = worker % n
+	default:
+		p.kind = smoothRobin
 		p.current = make([]int64, n)
 		for range worker {
-			p.smooth(nil)
+			p.smooth(nil, true)
 		}
-		return p
-	}
-	p.sums = make([]int32, n)
-	var sum int32
-	for i, e := range c.Endpoints {
-		sum += int32(e.Weight)
-		p.sums[i] = sum
 	}
 	return p
+}
+
+// equalWeights reports whether no two weights other than 0 differ.
+func (c *Cluster) equalWeights() bool {
+	weight := 0
+	for _, e := range c.Endpoints {
+		if e.Weight > 0 && weight > 0 && e.Weight != weight {
+			return false
+		}
+		weight = max(weight, e.Weight)
+	}
+	return true
+}
+
+func (p *Picker) addUp() {
+	p.sums = make([]int64, len(p.c.Endpoints))
+	var sum int64
+	for i, e := range p.c.Endpoints {
+		sum += int64(e.Weight)
+		p.sums[i] = sum
+	}
 }
 
 // Pick returns the endpoint for a request, or nil if none can take it.
@@ -68,13 +90,15 @@ func (p *Picker) Pick(h Hint) *Endpoint {
 	var e *Endpoint
 	switch p.kind {
 	case roundRobin:
-		e = p.smooth(h.Avoid)
+		e = p.rotate(h.Avoid)
+	case smoothRobin:
+		e = p.smooth(h.Avoid, false)
 	case leastRequest:
 		e = p.leastOfTwo(h.Avoid)
 	default:
 		e = p.draw(h.Avoid)
 	}
-	if e == nil && h.Avoid != nil && h.Avoid.admits(false) {
+	if e == nil && h.Avoid != nil && h.Avoid.admits(h.Avoid == h.Pinned) {
 		return h.Avoid
 	}
 	return e
@@ -89,13 +113,29 @@ func (p *Picker) End(e *Endpoint) { p.active[e.Index]-- }
 // Active is how many requests the worker has under way at e.
 func (p *Picker) Active(e *Endpoint) int { return int(p.active[e.Index]) }
 
+// rotate is what smooth comes to with equal weights, without a look at all of
+// them.
+func (p *Picker) rotate(avoid *Endpoint) *Endpoint {
+	for range p.c.Endpoints {
+		e := p.c.Endpoints[p.next]
+		if p.next++; p.next == len(p.c.Endpoints) {
+			p.next = 0
+		}
+		if e != avoid && e.admits(false) {
+			return e
+		}
+	}
+	return nil
+}
+
 // smooth is nginx's smooth weighted round robin: every endpoint earns its weight
-// in each round, the richest is chosen and pays what all earned.
-func (p *Picker) smooth(avoid *Endpoint) *Endpoint {
+// in each round, the richest is chosen and pays what all earned. With absent, the
+// names not resolved yet take part: a worker's start does not depend on DNS.
+func (p *Picker) smooth(avoid *Endpoint, absent bool) *Endpoint {
 	var best *Endpoint
 	var total int64
 	for i, e := range p.c.Endpoints {
-		if e == avoid || !e.admits(false) {
+		if e == avoid || e.Weight == 0 || !absent && !e.admits(false) {
 			continue
 		}
 		w := int64(e.Weight)
@@ -111,7 +151,8 @@ func (p *Picker) smooth(avoid *Endpoint) *Endpoint {
 	return best
 }
 
-// leastOfTwo draws two and takes the one with fewer requests per weight.
+// leastOfTwo draws two and takes the one with fewer requests per weight. Equal
+// load, none above all, leaves it to the draw, which has regard to weights.
 func (p *Picker) leastOfTwo(avoid *Endpoint) *Endpoint {
 	a := p.draw(avoid)
 	if a == nil {
@@ -124,13 +165,13 @@ func (p *Picker) leastOfTwo(avoid *Endpoint) *Endpoint {
 		}
 		b = p.draw(avoid)
 	}
-	if int64(p.active[b.Index]+1)*int64(a.Weight) < int64(p.active[a.Index]+1)*int64(b.Weight) {
+	if int64(p.active[b.Index])*int64(a.Weight) < int64(p.active[a.Index])*int64(b.Weight) {
 		return b
 	}
 	return a
 }
 
-// draws is how often draw tries before it looks at all in order.
+// draws is how often draw tries before it looks at all.
 const draws = 4
 
 // draw takes an endpoint at random by weight.
@@ -140,7 +181,7 @@ func (p *Picker) draw(avoid *Endpoint) *Endpoint {
 		return nil
 	}
 	for range draws {
-		x := int32(p.below(uint64(p.sums[n-1])))
+		x := int64(p.below(uint64(p.sums[n-1])))
 		lo, hi := 0, n-1
 		for lo < hi {
 			if mid := (lo + hi) / 2; p.sums[mid] > x {
@@ -153,13 +194,23 @@ func (p *Picker) draw(avoid *Endpoint) *Endpoint {
 			return e
 		}
 	}
-	start := int(p.below(uint64(n)))
-	for i := range n {
-		if e := p.c.Endpoints[(start+i)%n]; e != avoid && e.admits(false) {
-			return e
+	return p.drawLeft(avoid)
+}
+
+// drawLeft is draw among those that can be had, however few they are.
+func (p *Picker) drawLeft(avoid *Endpoint) *Endpoint {
+	var total uint64
+	var chosen *Endpoint
+	for _, e := range p.c.Endpoints {
+		if e == avoid || !e.admits(false) {
+			continue
+		}
+		total += uint64(e.Weight)
+		if p.below(total) < uint64(e.Weight) {
+			chosen = e
 		}
 	}
-	return nil
+	return chosen
 }
 
 // below is a number in [0, n).

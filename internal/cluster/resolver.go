@@ -79,6 +79,9 @@ func NewResolver(o ResolverOptions) *Resolver {
 	if err != nil {
 		conf = &dns.ClientConfig{Servers: []string{"127.0.0.1"}, Port: "53", Ndots: 1}
 	}
+	if len(conf.Servers) == 0 { // resolv.conf(5): then it is the local machine's
+		conf.Servers = []string{"127.0.0.1"}
+	}
 	r.conf = conf
 	return r
 }
@@ -129,13 +132,16 @@ const retryAfter = 5 * time.Second
 func (r *Resolver) keep(ctx context.Context, w *watched) {
 	first := true
 	for {
-		addrs, ttl, err := r.lookup(ctx, w.host)
+		addrs, ttl, err := r.lookup(ctx, w.host, w.last)
 		if ctx.Err() == nil {
 			ttl = r.publish(w, addrs, ttl, err)
 		}
 		if first {
 			first = false
 			r.initial.Done()
+		}
+		if ctx.Err() != nil {
+			return
 		}
 		timer := time.NewTimer(ttl)
 		select {
@@ -183,7 +189,8 @@ func (r *Resolver) publish(w *watched, addrs []netip.Addr, ttl time.Duration, er
 }
 
 // lookup asks the hosts file, then DNS, with the search list of resolv.conf(5).
-func (r *Resolver) lookup(ctx context.Context, host string) ([]netip.Addr, time.Duration, error) {
+// last is what the name had before.
+func (r *Resolver) lookup(ctx context.Context, host string, last []netip.Addr) ([]netip.Addr, time.Duration, error) {
 	if a := r.hosts.lookup(host); len(a) > 0 {
 		return a, r.o.MinTTL, nil
 	}
@@ -192,7 +199,7 @@ func (r *Resolver) lookup(ctx context.Context, host string) ([]netip.Addr, time.
 	}
 	var err error
 	for _, name := range r.conf.NameList(host) {
-		addrs, ttl, e := r.both(ctx, name)
+		addrs, ttl, e := r.both(ctx, name, last)
 		if len(addrs) > 0 {
 			return addrs, ttl, nil
 		}
@@ -206,38 +213,53 @@ func (r *Resolver) lookup(ctx context.Context, host string) ([]netip.Addr, time.
 // errNoName is an authoritative "there is no such name" or "no address".
 var errNoName = errors.New("no such name")
 
-// both asks for A and AAAA. One family failing does not hide the other.
-func (r *Resolver) both(ctx context.Context, name string) ([]netip.Addr, time.Duration, error) {
+// both asks for A and AAAA. One family failing does not hide the other; it keeps
+// what it had in last.
+func (r *Resolver) both(ctx context.Context, name string, last []netip.Addr) ([]netip.Addr, time.Duration, error) {
 	type answer struct {
-		addrs []netip.Addr
-		ttl   time.Duration
-		err   error
+		family uint16
+		addrs  []netip.Addr
+		ttl    time.Duration
+		err    error
 	}
 	answers := make(chan answer, 2)
 	for _, t := range []uint16{dns.TypeA, dns.TypeAAAA} {
 		go func() {
 			a, ttl, err := r.query(ctx, name, t)
-			answers <- answer{a, ttl, err}
+			answers <- answer{t, a, ttl, err}
 		}()
 	}
 	var all answer
+	var kept []netip.Addr
 	for range 2 {
 		a := <-answers
 		if a.err != nil {
 			if all.err == nil || errors.Is(all.err, errNoName) {
 				all.err = a.err
 			}
+			if !errors.Is(a.err, errNoName) {
+				kept = ofFamily(last, a.family)
+			}
 			continue
 		}
-		all.addrs = append(all.addrs, a.addrs...)
-		if all.ttl == 0 || a.ttl < all.ttl {
+		if len(all.addrs) == 0 || a.ttl < all.ttl {
 			all.ttl = a.ttl
 		}
+		all.addrs = append(all.addrs, a.addrs...)
 	}
 	if len(all.addrs) > 0 {
-		return all.addrs, all.ttl, nil
+		return append(all.addrs, kept...), all.ttl, nil
 	}
 	return nil, 0, fmt.Errorf("%s: %w", strings.TrimSuffix(name, "."), all.err)
+}
+
+func ofFamily(list []netip.Addr, t uint16) (out []netip.Addr) {
+	for _, a := range list {
+		if a.Is4() == (t == dns.TypeA) {
+			out = append(out, a)
+		}
+	}
+	return out
 }
 
 // query asks the servers in order until one answers.
@@ -276,16 +298,28 @@ func (r *Resolver) servers() []string {
 func (r *Resolver) exchange(ctx context.Context, m *dns.Msg, server string) (*dns.Msg, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.o.Timeout)
 	defer cancel()
-	c := dns.Client{Timeout: r.o.Timeout}
-	reply, _, err := c.ExchangeContext(ctx, m, server)
+	reply, err := r.exchangeBy(ctx, "udp", m, server)
 	if err == nil && reply.Truncated {
-		c.Net = "tcp"
-		reply, _, err = c.ExchangeContext(ctx, m, server)
+		reply, err = r.exchangeBy(ctx, "tcp", m, server)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("server %s: %w", server, err)
 	}
 	return reply, nil
+}
+
+func (r *Resolver) exchangeBy(ctx context.Context, network string, m *dns.Msg, server string) (*dns.Msg, error) {
+	c := dns.Client{Net: network, Timeout: r.o.Timeout}
+	conn, err := c.DialContext(ctx, server)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	// The client has regard to ctx's deadline only: without this, one that is
+	// cancelled would wait for it.
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	reply, _, err := c.ExchangeWithConnContext(ctx, m, conn)
+	return reply, err
 }
 
 // addresses follows the CNAMEs of an answer; the TTL is the lowest on the way.

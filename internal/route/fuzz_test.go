@@ -23,7 +23,7 @@ func FuzzRewritePath(f *testing.F) {
 	f.Fuzz(func(t *testing.T, prefix, to, expr, replace string, path []byte) {
 		re, err := regexp.Compile(expr)
 		if err != nil {
-			t.Skip()
+			return
 		}
 		for _, r := range []*config.Route{
 			{PathPrefix: prefix, PathRewrite: &config.PathRewrite{Prefix: &to}},
@@ -32,6 +32,9 @@ func FuzzRewritePath(f *testing.F) {
 			got := RewritePath(nil, r, path)
 			if len(got) == 0 || got[0] != '/' || !clean(got) || bytes.IndexByte(got, '?') >= 0 {
 				t.Errorf("%q became %q", path, got)
+			}
+			if bytes.HasPrefix(got, []byte("//")) && !bytes.HasPrefix(path, []byte("//")) {
+				t.Errorf("%q became %q, which looks like a host", path, got)
 			}
 		}
 	})
@@ -45,7 +48,7 @@ func FuzzLocation(f *testing.F) {
 	f.Fuzz(func(t *testing.T, prefix, to, path, query string, has bool) {
 		r := &config.Route{PathPrefix: prefix, Redirect: &config.Redirect{Scheme: "https", PathPrefix: to}}
 		if !strings.HasPrefix(path, "/") || to != "" && to[0] != '/' || strings.Contains(path+to, "?") {
-			t.Skip() // the codec and the configuration refuse them
+			return // the codec and the configuration refuse them
 		}
 		got := Location(nil, r, "http", []byte("a.example:8080"), []byte(path), []byte(query), has)
 		if !clean(got) {
@@ -69,7 +72,7 @@ func FuzzMatchHost(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, host string) {
 		if strings.ContainsFunc(host, func(c rune) bool { return c >= 0x80 || c == ':' || c == '[' || c == ']' }) {
-			t.Skip()
+			return
 		}
 		name := strings.ToLower(strings.TrimSuffix(host, "."))
 		want := len(name) <= maxHost && (name == "example.com" || strings.HasSuffix(name, ".example.com"))

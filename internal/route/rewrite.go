@@ -2,14 +2,16 @@ package route
 
 import (
 	"bytes"
+	"slices"
 
 	"belay/internal/config"
 )
 
 // RewritePath appends the path that goes to the endpoint; dst must not share
-// memory with path. The result begins with "/" and has nothing that ends a
-// path or a request line, whatever the rule made of it. With a regex it
-// allocates.
+// memory with path. The result begins with "/", with no second one unless path
+// does too ("//host" in the endpoint's own redirect would lead to that host),
+// and has nothing that ends a path or a request line, whatever the rule made of
+// it. With a regex it allocates.
 func RewritePath(dst []byte, r *config.Route, path []byte) []byte {
 	w := r.PathRewrite
 	start := len(dst)
@@ -21,10 +23,12 @@ func RewritePath(dst []byte, r *config.Route, path []byte) []byte {
 	default:
 		dst = append(dst, w.Regex.ReplaceAll(path, []byte(w.Replace))...)
 	}
-	if len(dst) == start || dst[start] != '/' {
-		dst = append(dst, 0)
-		copy(dst[start+1:], dst[start:])
-		dst[start] = '/'
+	slashes := len(dst[start:]) - len(bytes.TrimLeft(dst[start:], "/"))
+	switch {
+	case slashes == 0:
+		dst = slices.Insert(dst, start, '/')
+	case slashes > 1 && !bytes.HasPrefix(path, []byte("//")):
+		dst = slices.Delete(dst, start+1, start+slashes)
 	}
 	return escape(dst, start, '?')
 }

@@ -34,6 +34,9 @@ func TestRewritePath(t *testing.T) {
 		{"OK only the new one does", prefixRewrite("/api", "/v1/"), "/api/x", "/v1/x"},
 		{"OK root to prefix", prefixRewrite("/", "/v1"), "/x", "/v1/x"},
 		{"OK further slashes stay", prefixRewrite("/api", "/v1"), "/api//x", "/v1//x"},
+		{"OK no host comes up", prefixRewrite("/api", "/"), "/api//evil.example/x", "/evil.example/x"},
+		{"OK no host comes up without a prefix", prefixRewrite("/api", ""), "/api///evil.example", "/evil.example"},
+		{"OK two slashes that were there stay", regexRewrite(`b`, "c"), "//a//b", "//a//c"},
 		{"OK longer", prefixRewrite("/a", "/much/longer"), "/a/b", "/much/longer/b"},
 
 		{"OK regex", regexRewrite(`^/user/([0-9]+)$`, "/u/${1}"), "/user/17", "/u/17"},
@@ -46,6 +49,8 @@ func TestRewritePath(t *testing.T) {
 		{"OK regex, dollar", regexRewrite(`x`, "$$"), "/x", "/$"},
 		{"OK regex, to nothing", regexRewrite(`.*`, ""), "/abc", "/"},
 		{"OK regex, slash put in front", regexRewrite(`^/old/`, "new/"), "/old/x", "/new/x"},
+
+		{"OK regex, no host comes up", regexRewrite(`^/old`, ""), "/old//evil.example", "/evil.example"},
 
 		{"OK line ends are escaped", regexRewrite(`x`, "a\r\nHost: b\x00"), "/x", "/a%0D%0AHost:%20b%00"},
 		{"OK what ends a path is escaped", regexRewrite(`x`, "?a=#é\x7f"), "/x", "/%3Fa=%23%C3%A9%7F"},
