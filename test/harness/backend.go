@@ -2,6 +2,7 @@ package harness
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -43,7 +45,13 @@ func NewBackendAt(t testing.TB, addr string, script Script) *Backend {
 	if strings.Contains(addr, "/") {
 		network = "unix"
 	}
-	ln, err := net.Listen(network, addr)
+	var ln net.Listener
+	var err error
+	Eventually(t, 5*time.Second, "a listener for the backend on "+addr, func() bool {
+		// An earlier one lives on in a process between its fork and its exec.
+		ln, err = net.Listen(network, addr)
+		return !errors.Is(err, syscall.EADDRINUSE)
+	})
 	if err != nil {
 		t.Fatalf("backend: %v", err)
 	}

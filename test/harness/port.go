@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"sync"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // ports hands out ports that nobody else uses. Every test process has a
@@ -47,15 +49,32 @@ func AddrOn(t testing.TB, ip string) string {
 		ports.left--
 		ports.next = firstPort + (ports.next-firstPort+1)%numPorts
 		addr := net.JoinHostPort(ip, strconv.Itoa(ports.next))
-		l, err := net.Listen("tcp", addr)
-		if err != nil {
-			continue
+		if bindable(addr) {
+			return addr
 		}
-		_ = l.Close()
-		return addr
 	}
 	t.Fatal("no free port")
 	return ""
+}
+
+// bindable tries a port without listening on it: a listener would live on after
+// its close in every process that is between fork and exec just then, and the
+// next one to listen there would find the port taken.
+func bindable(addr string) bool {
+	ap, err := netip.ParseAddrPort(addr)
+	if err != nil {
+		return false
+	}
+	domain, sa := unix.AF_INET6, unix.Sockaddr(&unix.SockaddrInet6{Port: int(ap.Port()), Addr: ap.Addr().As16()})
+	if ap.Addr().Is4() {
+		domain, sa = unix.AF_INET, &unix.SockaddrInet4{Port: int(ap.Port()), Addr: ap.Addr().As4()}
+	}
+	fd, err := unix.Socket(domain, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = unix.Close(fd) }()
+	return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1) == nil && unix.Bind(fd, sa) == nil
 }
 
 // Port is the port of "ip:port".
