@@ -21,6 +21,8 @@ type Raw struct {
 	token eventloop.Token
 	fd    int32
 	flags rawFlags
+	// failed is the error that ended connect(2), which the kernel tells once.
+	failed uint16
 }
 
 type rawFlags uint8
@@ -82,13 +84,16 @@ func (r *Raw) HandleEvents(ev eventloop.Events) {
 // Handshake waits for connect(2); the event that ends it is Out, or Err with the
 // reason in SO_ERROR (connect(2), EINPROGRESS).
 func (r *Raw) Handshake() error {
-	if r.flags&rawConnecting == 0 {
+	switch {
+	case r.flags&rawConnecting == 0:
 		return nil
-	}
-	if r.flags&rawConnected == 0 {
+	case r.failed != 0:
+		return syscall.Errno(r.failed)
+	case r.flags&rawConnected == 0:
 		return ErrAgain
 	}
 	if errno := eventloop.SocketError(int(r.fd)); errno != 0 {
+		r.failed = uint16(errno)
 		return errno
 	}
 	r.flags &^= rawConnecting
@@ -145,13 +150,17 @@ func (r *Raw) Write(a, b []byte) (int, error) {
 // Readable reports whether a read may find something.
 func (r *Raw) Readable() bool { return r.flags&rawReadable != 0 }
 
-// Alive peeks: an idle connection has neither data nor an end to tell.
+// Alive peeks: an idle connection has neither data nor an end to tell. A peek
+// that finds nothing is as good as a read that does.
 func (r *Raw) Alive() bool {
-	if r.flags&(rawReadable|rawHup) != 0 {
+	if r.flags&rawHup != 0 {
 		return false
 	}
-	data, eof, errno := eventloop.Peek(int(r.fd))
-	return !data && !eof && (errno == 0 || errno == syscall.EAGAIN)
+	if _, _, errno := eventloop.Peek(int(r.fd)); errno != syscall.EAGAIN {
+		return false
+	}
+	r.flags &^= rawReadable
+	return true
 }
 
 // CloseWrite is shutdown(SHUT_WR).

@@ -48,7 +48,7 @@ func (c *Conn) Failed() { c.pool.env.Shard.Inc(c.pool.st.ConnectFails) }
 // goes to a waiting request, to the idle ones, or is closed.
 func (c *Conn) Release() {
 	p := c.pool
-	if p.cfg.MaxRequestsPerConnection > 0 && c.Requests >= p.cfg.MaxRequestsPerConnection || c.Socket.Readable() || !c.current() {
+	if p.cfg.MaxRequestsPerConnection > 0 && c.Requests >= p.cfg.MaxRequestsPerConnection || c.Socket.Readable() && !c.Socket.Alive() || !c.current() {
 		c.Close()
 		return
 	}
@@ -84,10 +84,11 @@ func (c *Conn) current() bool {
 	return slices.Contains(now, c.Address)
 }
 
-// Ready hears of the idle connection: whatever it is, data nobody asked for or
-// the end, the connection is of no more use.
+// Ready hears of the idle connection. Data nobody asked for or the end make it
+// useless. But an event may be older than the idleness: it was fetched in one
+// batch with the event that led to the read of what it tells of.
 func (c *Conn) Ready(ev eventloop.Events) {
-	if ev&(eventloop.In|eventloop.RdHup|eventloop.Hup|eventloop.Err) == 0 || c.state != connIdle {
+	if ev&(eventloop.In|eventloop.RdHup|eventloop.Hup|eventloop.Err) == 0 || c.state != connIdle || c.Socket.Alive() {
 		return
 	}
 	p := c.pool

@@ -112,9 +112,7 @@ func (p *Pool) Acquire(o transport.Owner, w *Waiter, grant func(*Conn, error), f
 		return p.dial(o)
 	}
 	if fresh && len(p.idle) > 0 { // the room that our own idle connections take
-		c := p.idle[0]
-		p.dropIdle(0)
-		c.Close()
+		p.closeIdle(0)
 		if p.hasRoom() {
 			return p.dial(o)
 		}
@@ -144,15 +142,12 @@ func (p *Pool) Acquire(o transport.Owner, w *Waiter, grant func(*Conn, error), f
 func (p *Pool) takeIdle(o transport.Owner, careful bool) *Conn {
 	for len(p.idle) > 0 {
 		c := p.idle[len(p.idle)-1]
-		p.idle = p.idle[:len(p.idle)-1]
-		p.env.Shard.GaugeAdd(p.st.Idle, -1)
+		p.dropIdle(len(p.idle) - 1)
 		if careful && !c.Socket.Alive() || !c.current() {
 			p.env.Shard.Inc(p.st.IdleClosed)
-			c.state = connLent
 			c.Close()
 			continue
 		}
-		c.state = connLent
 		c.Socket.SetFirst(false)
 		c.Socket.SetOwner(o)
 		c.Requests++
@@ -231,29 +226,32 @@ func (p *Pool) shift() *Waiter {
 	return w
 }
 
-// Shed closes the idle connections because a request of another worker waits
-// for room at this endpoint, and retries what waits here.
+// Shed closes idle connections, the oldest first, because requests of other
+// workers wait for room at this endpoint, or retries what waits here.
 func (p *Pool) Shed() {
 	if len(p.waiting) > 0 {
 		p.grantNew()
 		return
 	}
-	for p.Endpoint.Waiting.Load() > 0 && len(p.idle) > 0 {
-		c := p.idle[len(p.idle)-1]
-		p.dropIdle(len(p.idle) - 1)
-		c.Close()
+	for n := p.Endpoint.Waiting.Load(); n > 0 && len(p.idle) > 0; n-- {
+		p.closeIdle(0)
 	}
 }
 
 // CloseIdle ends every idle connection; the pool stays usable.
 func (p *Pool) CloseIdle() {
 	for len(p.idle) > 0 {
-		c := p.idle[len(p.idle)-1]
-		p.dropIdle(len(p.idle) - 1)
-		c.Close()
+		p.closeIdle(len(p.idle) - 1)
 	}
 }
 
+func (p *Pool) closeIdle(i int) {
+	c := p.idle[i]
+	p.dropIdle(i)
+	c.Close()
+}
+
+// dropIdle takes a connection out of the idle ones; it is the caller's then.
 func (p *Pool) dropIdle(i int) {
 	p.idle[i].state = connLent
 	copy(p.idle[i:], p.idle[i+1:])
@@ -284,9 +282,7 @@ func (p *Pool) arm() {
 func (p *Pool) HandleTimer(*eventloop.Timer) {
 	now := p.env.Loop.Now()
 	for len(p.idle) > 0 && now-p.idle[0].idleSince >= int64(p.cfg.IdleTimeout) {
-		c := p.idle[0]
-		p.dropIdle(0)
-		c.Close()
+		p.closeIdle(0)
 	}
 	for len(p.waiting) > 0 && p.waiting[0].deadline != 0 && now >= p.waiting[0].deadline {
 		w := p.shift()
