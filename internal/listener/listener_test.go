@@ -217,13 +217,24 @@ func TestSourcesSpread(t *testing.T) {
 
 func TestLimit(t *testing.T) {
 	l := Limit{Max: 2}
-	if !l.enter() || !l.enter() || l.enter() || l.Active() != 2 {
-		t.Errorf("%d entered, want 2", l.Active())
+	enter := func(times, want int) {
+		t.Helper()
+		got := 0
+		for range times {
+			if l.enter() {
+				got++
+			}
+		}
+		if got != want {
+			t.Errorf("%d of %d entered, want %d", got, times, want)
+		}
+	}
+	enter(3, 2)
+	if l.Active() != 2 {
+		t.Errorf("%d are in, want 2", l.Active())
 	}
 	l.Leave()
-	if !l.enter() || l.enter() {
-		t.Error("a place given back is not exactly one")
-	}
+	enter(2, 1) // a place given back is exactly one
 }
 
 // dial connects from the given source, closed with the test.
