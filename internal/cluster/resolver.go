@@ -39,6 +39,9 @@ type Resolver struct {
 	hosts   hostsFile
 	names   map[string]*watched
 	initial sync.WaitGroup
+
+	mu   sync.Mutex
+	good map[string][]netip.Addr // the last good answers; guarded by mu
 }
 
 // watched is one name with those who want its addresses.
@@ -48,6 +51,7 @@ type watched struct {
 	last     []netip.Addr // what was published; its goroutine only
 	failing  bool
 	failures int // in a row
+	seeded   bool
 }
 
 type sink struct {
@@ -100,12 +104,15 @@ func (r *Resolver) Watch(host string, port uint16, set func([]eventloop.Address)
 // Start begins to resolve; it ends with ctx.
 func (r *Resolver) Start(ctx context.Context) {
 	for _, w := range r.names {
-		r.initial.Add(1)
+		if !w.seeded {
+			r.initial.Add(1)
+		}
 		go r.keep(ctx, w)
 	}
 }
 
-// WaitInitial waits until every name was tried once, at most InitialWait.
+// WaitInitial waits until every name without an answer from Seed was tried once,
+// at most InitialWait.
 func (r *Resolver) WaitInitial(ctx context.Context) {
 	if len(r.names) == 0 {
 		return
@@ -130,7 +137,7 @@ const retryAfter = 5 * time.Second
 
 // keep is one name's goroutine.
 func (r *Resolver) keep(ctx context.Context, w *watched) {
-	first := true
+	first := !w.seeded
 	for {
 		addrs, ttl, err := r.lookup(ctx, w.host, w.last)
 		if ctx.Err() == nil {
@@ -176,16 +183,27 @@ func (r *Resolver) publish(w *watched, addrs []netip.Addr, ttl time.Duration, er
 	slices.SortFunc(addrs, netip.Addr.Compare)
 	addrs = slices.Compact(addrs)
 	if !slices.Equal(addrs, w.last) {
-		w.last = addrs
-		for _, s := range w.sinks {
-			list := make([]eventloop.Address, len(addrs))
-			for i, a := range addrs {
-				list[i] = eventloop.Address{AP: netip.AddrPortFrom(a, s.port)}
-			}
-			s.set(list)
-		}
+		r.hand(w, addrs)
 	}
 	return min(max(ttl, r.o.MinTTL), r.o.MaxTTL)
+}
+
+// hand gives the addresses to everybody who wants them, with their ports.
+func (r *Resolver) hand(w *watched, addrs []netip.Addr) {
+	w.last = addrs
+	r.mu.Lock()
+	if r.good == nil {
+		r.good = make(map[string][]netip.Addr)
+	}
+	r.good[w.host] = addrs
+	r.mu.Unlock()
+	for _, s := range w.sinks {
+		list := make([]eventloop.Address, len(addrs))
+		for i, a := range addrs {
+			list[i] = eventloop.Address{AP: netip.AddrPortFrom(a, s.port)}
+		}
+		s.set(list)
+	}
 }
 
 // lookup asks the hosts file, then DNS, with the search list of resolv.conf(5).

@@ -2,6 +2,9 @@
 // daemon is built; after that every worker has a shard of plain integers that
 // only it writes, and a snapshot is the sum of copies that the workers make of
 // their shards between two turns. Nothing is locked or atomic per request.
+//
+// A process that takes over from another goes on with its counts: an Exporter
+// there, Registry.Apply here.
 package stats
 
 import (
@@ -53,8 +56,10 @@ type Registry struct {
 	external []external
 	frozen   bool
 
-	mu   sync.Mutex
-	base []uint64 // see Carry; nil: nothing; guarded by mu
+	incompatible *atomic.Uint64 // deltas that Apply could not use
+
+	mu     sync.Mutex
+	others others // guarded by mu
 }
 
 // family is all series of one name.
@@ -62,6 +67,7 @@ type family struct {
 	name, help string
 	kind       Kind
 	outside    bool // the series are of Registry.external
+	own        bool // the values of generations do not add up: gauges of Func
 	labelNames []string
 	series     []series
 	table      table // of series, by labels
@@ -79,9 +85,11 @@ type external struct {
 	atomic *atomic.Uint64
 }
 
-// NewRegistry makes an empty registry.
+// NewRegistry makes a registry that has only belay_stats_incompatible_total.
 func NewRegistry() *Registry {
-	return &Registry{byName: make(map[string]*family), slots: sinkSlots, labels: labelStore{seed: maphash.MakeSeed()}}
+	r := &Registry{byName: make(map[string]*family), slots: sinkSlots, labels: labelStore{seed: maphash.MakeSeed()}}
+	r.incompatible = r.Atomic("belay_stats_incompatible_total", "Values of another generation that could not be added: another kind, or other bounds.")
+	return r
 }
 
 // sinkSlots is the room at the start of a shard for the zero handles: that of a
@@ -105,7 +113,7 @@ func (r *Registry) Histogram(name, help string, l ...Label) Histogram {
 }
 
 func (r *Registry) inShard(k Kind, name, help string, l []Label, slots uint32) uint32 {
-	x, isNew := r.add(k, false, name, help, l)
+	x, isNew := r.add(family{name: name, help: help, kind: k}, l)
 	if isNew {
 		x.slot = r.slots
 		r.slots += slots
@@ -115,24 +123,33 @@ func (r *Registry) inShard(k Kind, name, help string, l []Label, slots uint32) u
 
 // Func registers a value that is read while a snapshot is made, by the goroutine
 // that makes it; several may at the same time. kind is KindCounter or KindGauge.
+// Such a gauge is this process's own: other generations neither get nor give it.
+// Of such a counter only the whole part counts; it may not go down.
 func (r *Registry) Func(kind Kind, name, help string, f func() float64, l ...Label) {
 	if kind == KindHistogram {
 		panic("stats: " + name + ": a function is no histogram")
 	}
-	r.outside(kind, name, help, l).read = f
+	r.outside(family{name: name, help: help, kind: kind, own: kind == KindGauge}, l).read = f
+}
+
+// FuncSum registers a gauge as Func does, but one that has the sum over all
+// generations, as a Gauge has.
+func (r *Registry) FuncSum(name, help string, f func() float64, l ...Label) {
+	r.outside(family{name: name, help: help, kind: KindGauge}, l).read = f
 }
 
 // Atomic registers a counter for goroutines that are no workers.
 func (r *Registry) Atomic(name, help string, l ...Label) *atomic.Uint64 {
-	x := r.outside(KindCounter, name, help, l)
+	x := r.outside(family{name: name, help: help, kind: KindCounter}, l)
 	if x.atomic == nil {
 		x.atomic = new(atomic.Uint64)
 	}
 	return x.atomic
 }
 
-func (r *Registry) outside(k Kind, name, help string, l []Label) *external {
-	x, isNew := r.add(k, true, name, help, l)
+func (r *Registry) outside(f family, l []Label) *external {
+	f.outside = true
+	x, isNew := r.add(f, l)
 	if isNew {
 		x.slot = uint32(len(r.external))
 		r.external = append(r.external, external{})
@@ -140,14 +157,15 @@ func (r *Registry) outside(k Kind, name, help string, l []Label) *external {
 	return &r.external[x.slot]
 }
 
-// add finds or makes a series. The pointer is good until the next add.
-func (r *Registry) add(k Kind, outside bool, name, help string, l []Label) (x *series, isNew bool) {
-	f := r.family(k, outside, name, help, l)
+// add finds or makes a series of a family like wanted. The pointer is good until
+// the next add.
+func (r *Registry) add(wanted family, l []Label) (x *series, isNew bool) {
+	f := r.family(wanted, l)
 	if r.frozen {
 		if i := r.find(f, l); i >= 0 {
 			return &f.series[i], false
 		}
-		panic("stats: " + name + " registered after the first shard was made")
+		panic("stats: " + f.name + " registered after the first shard was made")
 	}
 	place, hash := r.labels.keep(l)
 	if i := r.lookup(f, hash, r.labels.at(place, len(l))); i >= 0 {
@@ -169,27 +187,27 @@ func (r *Registry) lookup(f *family, hash uint64, l []Label) int {
 	return f.table.find(hash, func(i int) bool { return slices.Equal(r.labelsOf(f, f.series[i]), l) })
 }
 
-// family finds or makes the family; all its series are of one kind and have the
-// same label names.
-func (r *Registry) family(k Kind, outside bool, name, help string, l []Label) *family {
-	f := r.byName[name]
+// family finds or makes a family like wanted; all its series are of one kind and
+// have the same label names.
+func (r *Registry) family(wanted family, l []Label) *family {
+	f := r.byName[wanted.name]
 	if f == nil {
-		f = &family{name: name, help: help, kind: k, outside: outside}
+		f = &wanted
 		for _, x := range l {
 			f.labelNames = append(f.labelNames, x.Name)
 		}
 		if why := f.wrong(); why != "" {
-			panic("stats: " + name + ": " + why)
+			panic("stats: " + f.name + ": " + why)
 		}
 		r.families = append(r.families, f)
-		r.byName[name] = f
+		r.byName[f.name] = f
 		return f
 	}
-	if f.kind != k || f.outside != outside {
-		panic("stats: " + name + " registered twice in different ways")
+	if f.kind != wanted.kind || f.outside != wanted.outside || f.own != wanted.own {
+		panic("stats: " + f.name + " registered twice in different ways")
 	}
 	if !slices.EqualFunc(l, f.labelNames, func(x Label, n string) bool { return x.Name == n }) {
-		panic("stats: " + name + " registered with different labels")
+		panic("stats: " + f.name + " registered with different labels")
 	}
 	return f
 }

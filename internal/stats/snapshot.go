@@ -1,6 +1,10 @@
 package stats
 
-import "slices"
+import (
+	"maps"
+	"slices"
+	"strings"
+)
 
 // Snapshot is all values at one time. It does not change, and nobody may change
 // what it returns.
@@ -14,38 +18,48 @@ type Snapshot struct {
 type Family struct {
 	Name, Help string
 	Kind       Kind
-	Series     []Series // in the order of registration
+	Series     []Series // in the order of registration; then the retired ones
 
-	family *family
+	family *family // nil: not registered here
 }
 
 // Series is one set of labels with its value.
 type Series struct {
-	Labels []Label
-	Value  float64       // of a histogram: its count
-	Dist   *Distribution // of a histogram, else nil
+	Labels  []Label
+	Value   float64       // of a histogram: its count
+	Dist    *Distribution // of a histogram, else nil
+	Retired bool          // not registered here: other generations count in it
 }
 
 // Merge makes a snapshot of copies of shards; a nil copy counts as zeros. It adds
-// what Carry brought, and reads what is not in the shards now. The copies are
+// what Apply brought, and reads what is not in the shards now. The copies are
 // not kept.
 func (r *Registry) Merge(copies [][]uint64) *Snapshot {
 	r.freeze()
-	sum := r.sum(copies)
-	s := &Snapshot{registry: r, families: make([]Family, len(r.families)), index: make(map[string]int, len(r.families))}
-	for i, f := range r.families {
-		s.families[i] = r.values(f, sum)
-		s.index[f.name] = i
+	sum := addUp(make([]uint64, r.slots), copies)
+	outside := r.readOutside(func(*family) bool { return true })
+	r.mu.Lock()
+	r.others.addTo(sum, outside)
+	retired := r.others.families()
+	r.mu.Unlock()
+	s := &Snapshot{registry: r, families: make([]Family, 0, len(r.families)+len(retired))}
+	for _, f := range r.families {
+		s.families = append(s.families, r.values(f, sum, outside, retired[f.name].Series))
+		delete(retired, f.name)
+	}
+	if len(retired) > 0 {
+		s.families = slices.AppendSeq(s.families, maps.Values(retired))
+		slices.SortFunc(s.families, func(a, b Family) int { return strings.Compare(a.Name, b.Name) })
+	}
+	s.index = make(map[string]int, len(s.families))
+	for i := range s.families {
+		s.index[s.families[i].Name] = i
 	}
 	return s
 }
 
-// sum adds up copies and base.
-func (r *Registry) sum(copies [][]uint64) []uint64 {
-	sum := make([]uint64, r.slots)
-	r.mu.Lock()
-	copy(sum, r.base)
-	r.mu.Unlock()
+// addUp adds copies of shards to sum.
+func addUp(sum []uint64, copies [][]uint64) []uint64 {
 	for _, c := range copies {
 		if c == nil {
 			continue
@@ -58,9 +72,27 @@ func (r *Registry) sum(copies [][]uint64) []uint64 {
 	return sum
 }
 
-// values makes a family's part of a snapshot.
-func (r *Registry) values(f *family, sum []uint64) Family {
-	out := Family{Name: f.name, Help: f.help, Kind: f.kind, family: f, Series: make([]Series, len(f.series))}
+// readOutside reads those values of Registry.external whose family is wanted.
+// Nothing is locked: a function may take its time, or ask for a snapshot.
+func (r *Registry) readOutside(wanted func(*family) bool) []float64 {
+	v := make([]float64, len(r.external))
+	for _, f := range r.families {
+		if !f.outside || !wanted(f) {
+			continue
+		}
+		for _, x := range f.series {
+			v[x.slot] = r.external[x.slot].value()
+			if f.kind == KindCounter {
+				v[x.slot] = float64(whole(v[x.slot]))
+			}
+		}
+	}
+	return v
+}
+
+// values makes a family's part of a snapshot; gone are its retired series.
+func (r *Registry) values(f *family, sum []uint64, outside []float64, gone []Series) Family {
+	out := Family{Name: f.name, Help: f.help, Kind: f.kind, family: f, Series: make([]Series, len(f.series), len(f.series)+len(gone))}
 	var dists []Distribution
 	if f.kind == KindHistogram {
 		dists = make([]Distribution, len(f.series))
@@ -70,7 +102,7 @@ func (r *Registry) values(f *family, sum []uint64) Family {
 		o.Labels = r.labelsOf(f, x)
 		switch {
 		case f.outside:
-			o.Value = r.external[x.slot].value()
+			o.Value = outside[x.slot]
 		case f.kind == KindHistogram:
 			dists[i] = distribution(sum[x.slot:][:histogramSlots:histogramSlots])
 			o.Dist, o.Value = &dists[i], float64(dists[i].Count)
@@ -80,6 +112,7 @@ func (r *Registry) values(f *family, sum []uint64) Family {
 			o.Value = float64(sum[x.slot])
 		}
 	}
+	out.Series = append(out.Series, gone...)
 	return out
 }
 
@@ -88,39 +121,6 @@ func (e *external) value() float64 {
 		return e.read()
 	}
 	return float64(e.atomic.Load())
-}
-
-// Carry adds what another process counted in a series of a family to all
-// snapshots from now on: the value of a counter, or the distribution of a
-// histogram with the same bounds. It reports whether there is such a series here;
-// a gauge is never carried, because its value is not this process's.
-func (r *Registry) Carry(name string, s Series) bool {
-	f := r.byName[name]
-	if f == nil || f.outside {
-		return false
-	}
-	i := r.find(f, s.Labels)
-	if i < 0 {
-		return false
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.base == nil {
-		r.base = make([]uint64, r.slots)
-	}
-	v := r.base[f.series[i].slot:]
-	switch {
-	case f.kind == KindCounter && s.Dist == nil:
-		v[0] += uint64(s.Value)
-	case f.kind == KindHistogram && s.Dist != nil && slices.Equal(s.Dist.Bounds, boundSeconds) && len(s.Dist.Counts) == slotSum:
-		for b, n := range s.Dist.Counts {
-			v[b] += n
-		}
-		v[slotSum] += uint64(s.Dist.Sum*1e6 + 0.5)
-	default:
-		return false
-	}
-	return true
 }
 
 // find is the index of the series of a family that has these labels, in any
@@ -157,8 +157,17 @@ func (s *Snapshot) Find(name string, labels ...Label) *Series {
 	if f == nil {
 		return nil
 	}
-	if i := s.registry.find(f.family, labels); i >= 0 {
-		return &f.Series[i]
+	registered := 0
+	if f.family != nil {
+		if i := s.registry.find(f.family, labels); i >= 0 {
+			return &f.Series[i]
+		}
+		registered = len(f.family.series)
+	}
+	for i := registered; i < len(f.Series); i++ {
+		if x := &f.Series[i]; len(x.Labels) == len(labels) && containsAll(x.Labels, labels) {
+			return x
+		}
 	}
 	return nil
 }

@@ -169,56 +169,6 @@ func TestFindAndSum(t *testing.T) {
 	}
 }
 
-// A successor goes on where its predecessor stopped.
-func TestCarry(t *testing.T) {
-	build := func(extra bool) (*Registry, *Shard, Counter, Histogram) {
-		r := NewRegistry()
-		if extra { // the layouts differ
-			r.Counter("belay_new_total", "New.")
-		}
-		c := r.Counter("belay_a_total", "A.", Label{"listener", "web"}, Label{"class", "2xx"})
-		h := r.Histogram("belay_b_seconds", "B.")
-		g := r.Gauge("belay_c", "C.")
-		r.Func(KindCounter, "belay_d_total", "D.", func() float64 { return 1 })
-		s := r.NewShard()
-		s.GaugeAdd(g, 1)
-		return r, s, c, h
-	}
-	old, oldShard, c, h := build(false)
-	oldShard.Add(c, 10)
-	oldShard.Observe(h, 2e6)
-	oldShard.Observe(h, 500e9)
-	r, s, c, h := build(true)
-	s.Add(c, 1)
-	s.Observe(h, 2e6)
-	carried := 0
-	for range 2 {
-		for _, f := range old.Merge([][]uint64{oldShard.CopyTo(nil)}).Families() {
-			for _, x := range f.Series {
-				if r.Carry(f.Name, x) {
-					carried++
-				}
-			}
-		}
-	}
-	if carried != 4 {
-		t.Errorf("%d series carried, want those of the counter and the histogram, twice", carried)
-	}
-	snap := r.Merge([][]uint64{s.CopyTo(nil)})
-	if v, _ := snap.Value("belay_a_total", Label{"listener", "web"}, Label{"class", "2xx"}); v != 21 {
-		t.Errorf("counter %v", v)
-	}
-	if d := snap.Find("belay_b_seconds").Dist; d.Count != 5 || d.Counts[bounds] != 2 || math.Abs(d.Sum-1000.006) > 1e-9 {
-		t.Errorf("histogram %+v", d)
-	}
-	if v, _ := snap.Value("belay_c"); v != 1 {
-		t.Errorf("gauge %v", v)
-	}
-	if r.Carry("belay_gone_total", Series{Value: 1}) || r.Carry("belay_a_total", Series{Value: 1}) || r.Carry("belay_b_seconds", Series{Value: 1}) {
-		t.Error("carried what does not fit")
-	}
-}
-
 func TestSnapshotDoesNotKeepCopies(t *testing.T) {
 	r := NewRegistry()
 	h := r.Histogram("belay_a_seconds", "A.")
