@@ -67,6 +67,7 @@ func effective(c *config.Config) table {
 		{"server", fields(&c.Server)},
 		{"admin", adminTable(&c.Admin)},
 		{"access_log", fields(&c.AccessLog)},
+		{"hot_restart", hotRestartTable(&c.HotRestart)},
 		{"listener", listeners},
 		{"cluster", clusters},
 	}
@@ -83,10 +84,30 @@ func adminTable(a *config.Admin) table {
 	return append(table{{"socket", socket}, {"metrics_address", metrics}}, fields(a, "Socket", "MetricsAddress")...)
 }
 
+func hotRestartTable(h *config.HotRestart) table {
+	strategy := "gradual"
+	if h.DrainImmediate {
+		strategy = "immediate"
+	}
+	t := fields(h)
+	for i := range t {
+		switch m := &t[i]; {
+		case m.key == "drain_immediate":
+			*m = member{"drain_strategy", strategy}
+		case m.key == "memory_headroom" && h.MemoryHeadroom == 0:
+			m.value = "auto"
+		}
+	}
+	return t
+}
+
+// listenerTable leaves out an address that only systemd knows.
 func listenerTable(l *config.Listener) table {
-	t := table{{"address", l.Address.String()}}
+	var t table
 	if l.Unix != "" {
 		t = table{{"address", "unix:" + l.Unix}, {"unix_mode", fmt.Sprintf("%04o", l.UnixMode)}}
+	} else if l.Address.IsValid() {
+		t = table{{"address", l.Address.String()}}
 	}
 	t = append(t, fields(l, "Name", "Address", "Unix", "UnixMode", "Routes")...)
 	return append(t, member{"route", list(l.Routes, func(r **config.Route) table { return routeTable(*r) })})

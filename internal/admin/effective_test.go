@@ -22,6 +22,18 @@ stop_time = "1m30s"
 [admin]
 socket = "none"
 metrics_address = "127.0.0.1:9100"
+[hot_restart]
+enabled = false
+directory = "/run/other"
+drain_strategy = "immediate"
+memory_headroom = "1GiB"
+[listener.activated]
+systemd = "belay http"
+route = [{ respond = {} }]
+[listener.both]
+address = ":8081"
+systemd = "both"
+route = [{ respond = {} }]
 [listener.unix]
 address = "unix:/run/app.sock"
 unix_mode = "0600"
@@ -164,7 +176,7 @@ func TestEffectiveKeepsTheOrderOfKeys(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	order := regexp.MustCompile(`(?s)"server":.*"admin":.*"access_log":.*"listener":.*"web":\{"address":"\[::\]:8080","ipv6_only":true,.*"timeouts":\{"head":"10s",.*"cluster":`)
+	order := regexp.MustCompile(`(?s)"server":.*"admin":.*"access_log":.*"hot_restart":\{"enabled":false,.*"drain_time":"5m","drain_strategy":"immediate","probation":"2s",.*"listener":.*"web":\{"address":"\[::\]:8080","systemd":"","ipv6_only":true,.*"timeouts":\{"head":"10s",.*"cluster":`)
 	if !order.Match(data) {
 		t.Errorf("%s", data)
 	}

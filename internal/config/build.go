@@ -5,20 +5,23 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 )
 
 // builder takes the second step: raw tables to a valid Config. What decoding
 // refused is unset here, so each check must bear that.
 type builder struct {
 	*collector
-	files     []string
-	partial   bool // a file or a table is missing: names may be defined there
-	server    table[rawServer]
-	admin     table[rawAdmin]
-	accessLog table[rawAccessLog]
-	listeners []*table[rawListener]
-	clusters  []*table[rawCluster]
-	names     []string // of the clusters
+	files      []string
+	partial    bool // a file or a table is missing: names may be defined there
+	server     table[rawServer]
+	admin      table[rawAdmin]
+	accessLog  table[rawAccessLog]
+	hotRestart table[rawHotRestart]
+	listeners  []*table[rawListener]
+	clusters   []*table[rawCluster]
+	names      []string      // of the clusters
+	watchdog   time.Duration // of systemd; 0: none is known
 }
 
 // finish builds the Config, or returns all problems.
@@ -29,6 +32,7 @@ func (b *builder) finish() (*Config, error) {
 		b.names = append(b.names, t.name)
 	}
 	cfg := &Config{Files: b.files, Server: b.buildServer(), Admin: b.buildAdmin(), AccessLog: b.buildAccessLog()}
+	b.buildHotRestart(cfg)
 	for _, t := range b.listeners {
 		cfg.Listeners = append(cfg.Listeners, b.buildListener(t))
 	}
@@ -36,6 +40,7 @@ func (b *builder) finish() (*Config, error) {
 		cfg.Clusters = append(cfg.Clusters, b.buildCluster(t))
 	}
 	b.checkAddresses(cfg)
+	b.checkSystemd(cfg)
 	if len(b.listeners) == 0 && !b.partial && len(b.found) == 0 {
 		b.found = append(b.found, found{Problem: Problem{File: b.files[0], Path: "listener", Msg: "no listener is defined"}})
 	}
@@ -88,6 +93,7 @@ func (b *builder) buildServer() Server {
 	put(&s.DNSMaxTTL, raw.DNSMaxTTL)
 	put(&s.DNSTimeout, raw.DNSTimeout)
 	put(&s.BufferMemory, raw.BufferMemory)
+	putBool(&s.RefuseOnStop, raw.RefuseOnStop)
 	if raw.LogLevel != nil {
 		// The decoder took only the names of slog, in lower case.
 		_ = s.LogLevel.UnmarshalText([]byte(*raw.LogLevel))

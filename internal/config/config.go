@@ -14,12 +14,15 @@ import (
 
 // Config is a whole, valid configuration. It is immutable once Load returns it.
 type Config struct {
-	Files     []string // the files it was read from, in order
-	Server    Server
-	Admin     Admin
-	AccessLog AccessLog
-	Listeners []*Listener // sorted by name
-	Clusters  []*Cluster  // sorted by name
+	Files      []string // the files it was read from, in order
+	Server     Server
+	Admin      Admin
+	AccessLog  AccessLog
+	HotRestart HotRestart
+	Listeners  []*Listener // sorted by name
+	Clusters   []*Cluster  // sorted by name
+
+	probation *path // where hot_restart.probation is or would be; nil without the table
 }
 
 // Server is the [server] table.
@@ -34,6 +37,7 @@ type Server struct {
 	DNSMaxTTL      time.Duration    // a longer TTL counts as this one; default 1m (bounds how long a change stays unseen)
 	DNSTimeout     time.Duration    // one query; default 2s
 	BufferMemory   int64            // bytes of free buffers each worker keeps at most; default 16MiB
+	RefuseOnStop   bool             // SIGTERM closes the listen sockets and takes them out of systemd's store; default false
 }
 
 // Admin is the [admin] table.
@@ -50,11 +54,29 @@ type AccessLog struct {
 	FlushInterval time.Duration // a batch is at most this old when written; default 100ms
 }
 
+// HotRestart is the [hot_restart] table.
+type HotRestart struct {
+	Enabled        bool          // false: no segment, no socket, a reload is refused; default true
+	Directory      string        // absolute; "" (default): $RUNTIME_DIRECTORY, else the directory of admin.socket
+	BaseID         int           // tells the files of several belays in one directory apart; default 0
+	DrainTime      time.Duration // release to the end of silent keep-alive connections; default 5m
+	DrainImmediate bool          // drain_strategy: false is "gradual" (default), true is "immediate"
+	Probation      time.Duration // how long a child that serves can be rolled back; default 2s
+	ShutdownTime   time.Duration // release to the end of every connection; not below DrainTime; default 15m
+	MaxGenerations int           // processes at a time; one more reload ends the oldest; default 8
+	MinInterval    time.Duration // a reload that follows the one before sooner is refused; default 0
+	MemoryHeadroom int64         // bytes a child needs; 0 (default; the key is "auto"): 1.2 times the RSS of the running process
+	Heartbeat      time.Duration // between two signs of life; two missed ones are a hang; default 500ms
+	PrepareTime    time.Duration // start of a child to its commit; default 60s
+	CallTime       time.Duration // one call between two processes; default 5s
+}
+
 // Listener is one listener.NAME table.
 type Listener struct {
 	Name                    string
-	Address                 netip.AddrPort // zero if Unix is set
+	Address                 netip.AddrPort // zero if Unix is set, or if only Systemd is: then the socket knows
 	Unix                    string         // path of a Unix listener: address = "unix:/path"
+	Systemd                 string         // FileDescriptorName= of the socket that systemd passes; "": none; not unique where addresses are given
 	UnixMode                uint32         // default 0660
 	IPv6Only                bool
 	Protocol                string         // "http"; other values are errors of their own until they are built ("tcp", "h2": "not supported yet")

@@ -29,6 +29,7 @@ func TestParseDefaults(t *testing.T) {
 	equal(t, "server", c.Server, defaultServer())
 	equal(t, "admin", c.Admin, defaultAdmin())
 	equal(t, "access log", c.AccessLog, defaultAccessLog())
+	equal(t, "hot restart", c.HotRestart, defaultHotRestart())
 	l := defaultListener("web")
 	l.Address = netip.MustParseAddrPort("[::]:80")
 	r := defaultRoute(0)
@@ -53,6 +54,7 @@ dns_min_ttl = "10ms"
 dns_max_ttl = "5m"
 dns_timeout = "1s"
 buffer_memory = "64 KiB"
+refuse_on_stop = true
 [admin]
 socket = "none"
 metrics_address = "127.0.0.1:9090"
@@ -65,6 +67,7 @@ flush_interval = "1s"`)
 		Workers: 3, StopTime: 90 * time.Second, MaxConnections: 1000, LogLevel: slog.LevelWarn, LogFormat: "json",
 		DNSServers: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.53:53"), netip.MustParseAddrPort("[::1]:5353")},
 		DNSMinTTL:  10 * time.Millisecond, DNSMaxTTL: 5 * time.Minute, DNSTimeout: time.Second, BufferMemory: 65536,
+		RefuseOnStop: true,
 	})
 	equal(t, "admin", c.Admin, Admin{MetricsAddress: netip.MustParseAddrPort("127.0.0.1:9090")})
 	equal(t, "access log", c.AccessLog, AccessLog{"/var/log/belay.log", "%{client}a", 1000000, time.Second})

@@ -32,6 +32,19 @@ func defaultAccessLog() AccessLog {
 	}
 }
 
+func defaultHotRestart() HotRestart {
+	return HotRestart{
+		Enabled:        true,
+		DrainTime:      5 * time.Minute,
+		Probation:      2 * time.Second,
+		ShutdownTime:   15 * time.Minute,
+		MaxGenerations: 8,
+		Heartbeat:      500 * time.Millisecond,
+		PrepareTime:    time.Minute,
+		CallTime:       5 * time.Second,
+	}
+}
+
 func defaultListener(name string) *Listener {
 	return &Listener{
 		Name:         name,

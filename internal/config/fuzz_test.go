@@ -15,7 +15,7 @@ func FuzzParse(f *testing.F) {
 		}
 		f.Add(data)
 	}
-	for _, table := range [][]parseTest{parseTop, parseListener, parseRoute, parseAction, parseCluster, parseSyntax} {
+	for _, table := range [][]parseTest{parseTop, parseHotRestart, parseListener, parseRoute, parseAction, parseCluster, parseSyntax} {
 		for _, tt := range table {
 			f.Add([]byte(wrap(tt.table, tt.keys)))
 		}

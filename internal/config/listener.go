@@ -40,8 +40,9 @@ func (b *builder) buildListener(t *table[rawListener]) *Listener {
 // listenAddress sets the address and checks the keys that depend on its kind.
 func (b *builder) listenAddress(l *Listener, raw *rawListener, at *path) {
 	put(&l.UnixMode, raw.UnixMode)
+	putText(&l.Systemd, raw.Systemd)
 	if raw.Address == nil {
-		b.missing(at, "address", `is missing; write for example address = ":8080"`)
+		b.noAddress(l, raw, at)
 		return
 	}
 	l.Address, l.Unix = raw.Address.ap, raw.Address.unix
@@ -55,6 +56,51 @@ func (b *builder) listenAddress(l *Listener, raw *rawListener, at *path) {
 	if raw.IPv6Only != nil && *raw.IPv6Only && (l.Unix != "" || l.Address.Addr().Is4()) {
 		b.add(at.child("ipv6_only"), "is only for an IPv6 address")
 	}
+}
+
+// noAddress is for a listener whose address the unit of its socket has, and
+// with it all that goes with an address.
+func (b *builder) noAddress(l *Listener, raw *rawListener, at *path) {
+	if b.has(at.child("address")) || b.has(at.child("systemd")) {
+		return
+	}
+	if l.Systemd == "" {
+		b.add(at.child("address"), `is missing; write for example address = ":8080"`)
+		return
+	}
+	const needs = "needs address; without it the unit of the socket says "
+	if raw.UnixMode != nil {
+		b.add(at.child("unix_mode"), needs+"SocketMode=")
+	}
+	if raw.IPv6Only != nil && *raw.IPv6Only {
+		b.add(at.child("ipv6_only"), needs+"BindIPv6Only=")
+	}
+	if raw.Sockets != nil && *raw.Sockets > 0 {
+		b.add(at.child("sockets"), needs+"how many sockets there are")
+	}
+}
+
+// checkSystemd reports listeners that could take each other's socket: all
+// sockets of a unit have one name, so their addresses must tell them apart.
+func (b *builder) checkSystemd(cfg *Config) {
+	first := make(map[string]int)
+	for i, l := range cfg.Listeners {
+		if l.Systemd == "" {
+			continue
+		}
+		j, taken := first[l.Systemd]
+		if !taken {
+			first[l.Systemd] = i
+			continue
+		}
+		if t, other := b.listeners[i], b.listeners[j]; b.lacksAddress(t) || b.lacksAddress(other) {
+			b.add(t.at.child("systemd"), "%q is the socket of %s as well; both need address to tell them apart", l.Systemd, other.at)
+		}
+	}
+}
+
+func (b *builder) lacksAddress(t *table[rawListener]) bool {
+	return t.raw.Address == nil && !b.has(t.at.child("address"))
 }
 
 func (b *builder) protocol(l *Listener, raw *rawListener, at *path) {

@@ -16,8 +16,10 @@ import (
 // Load reads a file and then conf.d/*.toml beside it in lexical order; names
 // that begin with a dot are passed over. The error is a *Problems that has
 // everything found in all of the files. Files are named as path names them.
+// Load looks at $WATCHDOG_USEC too: what systemd's watchdog forbids is a problem.
 func Load(path string) (*Config, error) {
 	l := newLoader()
+	l.watchdog = watchdogInterval()
 	l.read(path)
 	dir := filepath.Join(filepath.Dir(path), "conf.d")
 	entries, err := os.ReadDir(dir)
@@ -138,12 +140,14 @@ func (l *loader) top(v any, at *path, key string) {
 		one(l, &l.admin, v, at)
 	case "access_log":
 		one(l, &l.accessLog, v, at)
+	case "hot_restart":
+		one(l, &l.hotRestart, v, at)
 	case "listener":
 		l.listeners = named(l, l.listeners, v, at)
 	case "cluster":
 		l.clusters = named(l, l.clusters, v, at)
 	default:
-		l.decoder.unknown(at, key, []string{"server", "admin", "access_log", "listener", "cluster"})
+		l.decoder.unknown(at, key, []string{"server", "admin", "access_log", "hot_restart", "listener", "cluster"})
 	}
 }
 

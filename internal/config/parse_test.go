@@ -39,7 +39,7 @@ var parseTop = []parseTest{
 	{"OK admin off", "admin", "socket = \"none\"\nmetrics_address = \"none\"", ``},
 	{"OK access log", "access_log", `output = "./log"`, ``},
 	{"bad top-level key", "top", `listner = 1`, `2: listner: unknown key; did you mean "listener"?`},
-	{"bad top-level table is planned", "top", `[hot_restart]`, `2: hot_restart: not supported yet`},
+	{"bad top-level table is planned", "top", `[tls]`, `2: tls: not supported yet`},
 	{"bad listener kind", "top", `listener.x = 1`, `2: listener.x: must be a table, not an integer`},
 	{"bad server kind", "top", `server = 1`, `2: server: must be a table, not an integer`},
 	{"bad key far from all", "server", `colour = 1`, `2: server.colour: unknown key`},
@@ -54,6 +54,7 @@ var parseTop = []parseTest{
 	{"bad size overflow", "server", `buffer_memory = "9999999999GiB"`, `2: server.buffer_memory: "9999999999GiB" is not a size such as 4096, "64KiB" or "1MB"`},
 	{"bad size kind", "server", `buffer_memory = true`, `2: server.buffer_memory: must be a size such as 4096, "64KiB" or "1MB", not a boolean`},
 	{"bad size negative", "server", `buffer_memory = -1`, `2: server.buffer_memory: must be from 0 to 1099511627776, not -1`},
+	{"bad boolean", "server", `refuse_on_stop = "yes"`, `2: server.refuse_on_stop: must be true or false, not a string`},
 	{"bad enum", "server", `log_level = "loud"`, `2: server.log_level: must be "debug", "info", "warn" or "error", not "loud"`},
 	{"bad ttl order", "server", `dns_min_ttl = "2m"`, `2: server.dns_min_ttl: dns_min_ttl (2m0s) is longer than dns_max_ttl (1m0s)`},
 	{"bad ttl order by the maximum", "server", `dns_max_ttl = "1ms"`, `2: server.dns_max_ttl: dns_min_ttl (1s) is longer than dns_max_ttl (1ms)`},
@@ -104,6 +105,24 @@ var parseListener = []parseTest{
 	{"bad no route", "top", "[listener.x]\naddress = \":81\"", `2: listener.x.route: no route: every request would get 404`},
 	{"bad name", "top", "[listener.\"a b\"]\naddress = \":81\"\nroute = [{ respond = {} }]", `2: listener."a b": a name has letters, digits, "_", "-" and ".", at most 64`},
 	{"bad address twice", "top", "[listener.a]\naddress = \"127.0.0.1:80\"\nroute = [{ respond = {} }]", `6: listener.web.address: 127.0.0.1:80 is the address of listener.a as well`},
+	{"OK systemd", "listener", `systemd = "web 80"`, ``},
+	{"OK systemd and address", "listener", addr + "systemd = \"web\"\nsockets = 4", ``},
+	{"OK systemd and Unix", "listener", "address = \"unix:/a\"\nsystemd = \"web\"\nunix_mode = \"0600\"", ``},
+	{"OK systemd name twice with addresses", "top", "[listener.a]\nsystemd = \"s\"\n" + addr + "route = [{ respond = {} }]\n[listener.b]\naddress = \":81\"\nsystemd = \"s\"\nroute = [{ respond = {} }]", ``},
+	{"OK no systemd twice", "top", "[listener.a]\nsystemd = \"\"\n" + addr + "route = [{ respond = {} }]\n[listener.b]\naddress = \":81\"\nsystemd = \"\"\nroute = [{ respond = {} }]", ``},
+	{"bad systemd name twice", "top", "[listener.a]\nsystemd = \"s\"\n" + addr + "route = [{ respond = {} }]\n[listener.b]\nsystemd = \"s\"\nroute = [{ respond = {} }]", `7: listener.b.systemd: "s" is the socket of listener.a as well; both need address to tell them apart`},
+	{"bad address of a systemd name twice", "top", "[listener.a]\nsystemd = \"s\"\n" + addr + "route = [{ respond = {} }]\n[listener.b]\naddress = \":0\"\nsystemd = \"s\"\nroute = [{ respond = {} }]", `7: listener.b.address: ":0": the port must be from 1 to 65535`},
+	{"bad systemd kind", "listener", `systemd = true`, `2: listener.web.systemd: must be a string, not a boolean`},
+	{"bad systemd empty without address", "listener", `systemd = ""`, `1: listener.web.address: is missing; write for example address = ":8080"`},
+	{"bad systemd colon", "listener", `systemd = "a:b"`, `2: listener.web.systemd: "a:b": FileDescriptorName= has printable ASCII without ":"`},
+	{"bad systemd bytes", "listener", addr + `systemd = "ä"`, `3: listener.web.systemd: "ä": FileDescriptorName= has printable ASCII without ":"`},
+	{"bad systemd control", "listener", `systemd = "a\n"`, `2: listener.web.systemd: "a\n": FileDescriptorName= has printable ASCII without ":"`},
+	{"OK systemd length", "listener", `systemd = "` + strings.Repeat("a", 255) + `"`, ``},
+	{"bad systemd length", "listener", `systemd = "` + strings.Repeat("a", 256) + `"`, `2: listener.web.systemd: the name is 256 bytes long; FileDescriptorName= has at most 255`},
+	{"bad keys of an address beside systemd", "listener", "systemd = \"s\"\nunix_mode = \"0600\"\nipv6_only = true\nsockets = 1", `3: listener.web.unix_mode: needs address; without it the unit of the socket says SocketMode=
+4: listener.web.ipv6_only: needs address; without it the unit of the socket says BindIPv6Only=
+5: listener.web.sockets: needs address; without it the unit of the socket says how many sockets there are`},
+	{"bad address beside systemd", "listener", "systemd = \"s\"\naddress = \":0\"\nunix_mode = \"0600\"", `3: listener.web.address: ":0": the port must be from 1 to 65535`},
 	{"OK wildcard beside an address", "top", "[listener.a]\naddress = \":80\"\nroute = [{ respond = {} }]", ``},
 }
 
@@ -233,7 +252,7 @@ var parseSyntax = []parseTest{
 }
 
 func TestParse(t *testing.T) {
-	for _, table := range [][]parseTest{parseTop, parseListener, parseRoute, parseAction, parseCluster, parseSyntax} {
+	for _, table := range [][]parseTest{parseTop, parseHotRestart, parseListener, parseRoute, parseAction, parseCluster, parseSyntax} {
 		for _, tt := range table {
 			t.Run(tt.name, func(t *testing.T) {
 				_, err := Parse("t.toml", []byte(wrap(tt.table, tt.keys)))

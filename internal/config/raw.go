@@ -15,6 +15,7 @@ type rawServer struct {
 	DNSMaxTTL      *duration   `toml:"dns_max_ttl" min:"1ms" max:"24h"`
 	DNSTimeout     *duration   `toml:"dns_timeout" min:"1ms" max:"1m"`
 	BufferMemory   *size       `toml:"buffer_memory" min:"0" max:"1099511627776"`
+	RefuseOnStop   *bool       `toml:"refuse_on_stop"`
 }
 
 type rawAdmin struct {
@@ -29,8 +30,25 @@ type rawAccessLog struct {
 	FlushInterval *duration `toml:"flush_interval" min:"1ms" max:"1m"`
 }
 
+type rawHotRestart struct {
+	Enabled        *bool         `toml:"enabled"`
+	Directory      *string       `toml:"directory"`
+	BaseID         *int          `toml:"base_id" min:"0" max:"999"`
+	DrainTime      *duration     `toml:"drain_time" min:"0s" max:"24h"`
+	DrainStrategy  *string       `toml:"drain_strategy" one:"gradual immediate"`
+	Probation      *duration     `toml:"probation" min:"50ms" max:"1h"`
+	ShutdownTime   *duration     `toml:"shutdown_time" min:"1s" max:"168h"`
+	MaxGenerations *int          `toml:"max_generations" min:"2" max:"14"`
+	MinInterval    *duration     `toml:"min_interval" min:"0s" max:"24h"`
+	MemoryHeadroom *headroomSize `toml:"memory_headroom"`
+	Heartbeat      *duration     `toml:"heartbeat" min:"50ms" max:"1m"`
+	PrepareTime    *duration     `toml:"prepare_time" min:"100ms" max:"1h"`
+	CallTime       *duration     `toml:"call_time" min:"50ms" max:"1m"`
+}
+
 type rawListener struct {
 	Address                 *listenAddr  `toml:"address"`
+	Systemd                 *socketName  `toml:"systemd"`
 	UnixMode                *fileMode    `toml:"unix_mode"`
 	IPv6Only                *bool        `toml:"ipv6_only"`
 	Protocol                *string      `toml:"protocol"`

@@ -40,6 +40,7 @@ func allKeys() map[string]reflect.StructField {
 	schema(reflect.TypeFor[rawServer](), "server", keys)
 	schema(reflect.TypeFor[rawAdmin](), "admin", keys)
 	schema(reflect.TypeFor[rawAccessLog](), "access_log", keys)
+	schema(reflect.TypeFor[rawHotRestart](), "hot_restart", keys)
 	schema(reflect.TypeFor[rawListener](), "listener.NAME", keys)
 	schema(reflect.TypeFor[rawCluster](), "cluster.NAME", keys)
 	return keys
@@ -134,6 +135,7 @@ func TestReferenceHasTheDefaults(t *testing.T) {
 	equal(t, "server", c.Server, defaultServer())
 	equal(t, "admin", c.Admin, defaultAdmin())
 	equal(t, "access log", c.AccessLog, defaultAccessLog())
+	equal(t, "hot restart", c.HotRestart, defaultHotRestart())
 
 	l := c.Listeners[slices.IndexFunc(c.Listeners, func(l *Listener) bool { return l.Name == "main" })]
 	want := defaultListener("main")
