@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 )
@@ -161,4 +163,125 @@ func stale(a Address) (bool, error) {
 		return false, unix.EADDRINUSE // its queue is full, or it is no stream socket: alive
 	}
 	return false, err
+}
+
+// Inherited is what Adopt found.
+type Inherited struct {
+	Address Address
+	// V6Only: an IPv6 socket takes no IPv4. It was fixed when the socket was
+	// bound, and is true of every address but [::] (ipv6(7), inet6_bind).
+	V6Only bool
+}
+
+// Adopt makes a listening stream socket that came from another process, or from
+// systemd, fit for use: non-blocking, with the backlog and TCP_NODELAY of c. It
+// must listen at the address a, unless a is the zero Address. fd stays the
+// caller's, also on error; nothing is changed before it was found right.
+func Adopt(fd int, a Address, c ListenConfig) (Inherited, error) {
+	in, family, err := inspect(fd)
+	if err != nil {
+		return in, err
+	}
+	if a != (Address{}) {
+		if err := sameAddress(in.Address, a); err != nil {
+			return in, err
+		}
+	}
+	if err := unix.SetNonblock(fd, true); err != nil {
+		return in, fmt.Errorf("set non-blocking: %w", err)
+	}
+	if c.Nodelay && family != unix.AF_UNIX {
+		if err := SetNoDelay(fd); err != nil {
+			return in, fmt.Errorf("set TCP_NODELAY: %w", err)
+		}
+	}
+	if err := unix.Listen(fd, max(1, c.Backlog)); err != nil {
+		return in, fmt.Errorf("listen: %w", err)
+	}
+	return in, nil
+}
+
+// inspect finds out what kind of socket fd is, and refuses one that does not
+// listen for streams.
+func inspect(fd int) (in Inherited, family int, err error) {
+	option := func(level, opt int, name string) (v int) {
+		if err == nil {
+			if v, err = unix.GetsockoptInt(fd, level, opt); err != nil {
+				err = fmt.Errorf("get %s: %w", name, err)
+			}
+		}
+		return v
+	}
+	kind := option(unix.SOL_SOCKET, unix.SO_TYPE, "SO_TYPE")
+	listens := option(unix.SOL_SOCKET, unix.SO_ACCEPTCONN, "SO_ACCEPTCONN")
+	family = option(unix.SOL_SOCKET, unix.SO_DOMAIN, "SO_DOMAIN")
+	if family == unix.AF_INET6 {
+		in.V6Only = option(unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, "IPV6_V6ONLY") != 0
+	}
+	switch {
+	case err != nil:
+	case kind != unix.SOCK_STREAM:
+		err = fmt.Errorf("it is no stream socket: %w", unix.EPROTOTYPE)
+	case listens == 0:
+		err = fmt.Errorf("it does not listen: %w", unix.EINVAL)
+	default:
+		in.Address, err = socketName(fd)
+	}
+	return in, family, err
+}
+
+// socketName is the address a socket is bound to, with the zone as a number.
+func socketName(fd int) (a Address, err error) {
+	sa, err := unix.Getsockname(fd)
+	if err != nil {
+		return a, fmt.Errorf("getsockname: %w", err)
+	}
+	return nameOf(sa)
+}
+
+// nameOf is the address the kernel gave, with the zone as a number.
+func nameOf(sa unix.Sockaddr) (a Address, err error) {
+	switch sa := sa.(type) {
+	case *unix.SockaddrInet4:
+		a.AP = netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port))
+	case *unix.SockaddrInet6:
+		ip := netip.AddrFrom16(sa.Addr).Unmap()
+		if sa.ZoneId != 0 {
+			ip = ip.WithZone(strconv.FormatUint(uint64(sa.ZoneId), 10))
+		}
+		a.AP = netip.AddrPortFrom(ip, uint16(sa.Port))
+	case *unix.SockaddrUnix:
+		if sa.Name != "@" { // what an unnamed socket is made of
+			a.Unix = sa.Name
+		}
+	default:
+		err = fmt.Errorf("address of a family we do not know: %w", unix.EAFNOSUPPORT)
+	}
+	return a, err
+}
+
+// Canonical is the address as the kernel tells it, and so the one to compare by:
+// an IPv4 address in IPv6 clothes is IPv4, and a zone is a number. A zone that
+// this host does not know stays as it is.
+func (a Address) Canonical() Address {
+	if a.Unix != "" || !a.AP.IsValid() {
+		return a
+	}
+	_, sa, err := a.sockaddr()
+	if err != nil {
+		return a
+	}
+	c, err := nameOf(sa)
+	if err != nil {
+		return a
+	}
+	return c
+}
+
+// sameAddress: got is what the kernel says, want what was asked for.
+func sameAddress(got, want Address) error {
+	if want.Canonical() == got {
+		return nil
+	}
+	return fmt.Errorf("it listens on %s, not on %s: %w", got, want, unix.EADDRNOTAVAIL)
 }

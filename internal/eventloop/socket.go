@@ -1,8 +1,10 @@
 package eventloop
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"syscall"
 	"unsafe"
@@ -82,6 +84,59 @@ func LocalAddr(fd int) (netip.AddrPort, error) {
 		return netip.AddrPort{}, fmt.Errorf("getsockname: %w", errno)
 	}
 	return addrPort(&sa), nil
+}
+
+// Dial connects to an address of this host from that same address, at a port of
+// the kernel's choice, or, to a Unix socket, from a name of the kernel's choice
+// (unix(7), "Autobind feature"). bound is told the source before there is a
+// connection, and again if the connect is tried again; its error ends the Dial.
+// It waits, and is not for a worker.
+func Dial(ctx context.Context, a Address, bound func(source Address) error) (net.Conn, error) {
+	d := net.Dialer{Control: func(_, _ string, c syscall.RawConn) error {
+		var source Address
+		var failed error
+		err := c.Control(func(fd uintptr) { source, failed = bindSource(int(fd), a) })
+		if err = errors.Join(err, failed); err != nil {
+			return err
+		}
+		return bound(source)
+	}}
+	target := a.Unix
+	if target == "" {
+		target = a.AP.String()
+	}
+	return d.DialContext(ctx, a.Network(), target)
+}
+
+func bindSource(fd int, target Address) (Address, error) {
+	var sa unix.Sockaddr = &unix.SockaddrUnix{}
+	if target.Unix == "" {
+		var err error
+		a := Address{AP: netip.AddrPortFrom(target.AP.Addr(), 0)}
+		if _, sa, err = a.sockaddr(); err != nil {
+			return Address{}, fmt.Errorf("bind: %w", err)
+		}
+	}
+	if err := unix.Bind(fd, sa); err != nil {
+		return Address{}, fmt.Errorf("bind: %w", err)
+	}
+	return socketName(fd)
+}
+
+// UnixPeer is who connected to a Unix listener: the process, in our pid namespace,
+// that called connect(2) (SO_PEERCRED, unix(7)), and the name its socket was bound
+// to, "" for none.
+func UnixPeer(fd int) (pid int, name string, err error) {
+	cred, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
+	if err != nil {
+		return 0, "", fmt.Errorf("get SO_PEERCRED: %w", err)
+	}
+	sa, err := unix.Getpeername(fd)
+	if err != nil {
+		return 0, "", fmt.Errorf("getpeername: %w", err)
+	}
+	a, err := nameOf(sa)
+	return int(cred.Pid), a.Unix, err
 }
 
 // SetNoDelay turns Nagle's algorithm off (TCP_NODELAY, tcp(7)).

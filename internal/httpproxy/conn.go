@@ -64,6 +64,7 @@ type timing uint8
 const (
 	timeNone timing = iota
 	timeIdle
+	timeDrain
 	timeHead
 	timeBody
 	timeWrite
@@ -80,9 +81,6 @@ const (
 	// goneGrace is how long a client that ended its direction may wait for its
 	// reply to begin. It may only have nothing more to ask; more often it is gone.
 	goneGrace = time.Second
-	// drainGrace is how long an idle connection may still bring a request after
-	// the stop began.
-	drainGrace = 250 * time.Millisecond
 )
 
 // arm sets the timer's purpose and time; a time of zero means no limit.
@@ -103,6 +101,8 @@ func (c *conn) HandleTimer(*eventloop.Timer) {
 	switch t {
 	case timeIdle, timeLinger:
 		c.close()
+	case timeDrain:
+		c.drained()
 	case timeHead:
 		c.w.shard.Inc(c.plan.Stats.HeadTimeouts)
 		c.state = connBusy
@@ -414,11 +414,7 @@ func (c *conn) idle() {
 	} else {
 		c.rest()
 	}
-	if c.w.draining {
-		c.arm(timeIdle, drainGrace)
-		return
-	}
-	c.arm(timeIdle, c.plan.Listener.Timeouts.Idle)
+	c.await(c.plan.Listener.Timeouts.Idle)
 }
 
 // linger closes our direction and waits for the client's end.

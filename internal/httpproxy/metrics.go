@@ -28,6 +28,7 @@ type listenerStats struct {
 	Denied          stats.Counter
 	LocalReplies    stats.Counter
 	Upgrades        stats.Counter
+	DrainClosed     stats.Counter
 }
 
 // classes label replies; a request without a reply (499) is a 4xx as in nginx.
@@ -55,6 +56,7 @@ func newListenerStats(r *stats.Registry, name string) listenerStats {
 		Denied:          counter("denied_total", "Requests refused by a route's allow and deny lists."),
 		LocalReplies:    counter("local_replies_total", "Replies made by belay itself."),
 		Upgrades:        counter("upgrades_total", "Connections that became tunnels."),
+		DrainClosed:     r.Counter("belay_drain_idle_closed_total", "Silent connections closed because the process drains.", l),
 		HeadTimeouts:    timeout("head"),
 		BodyTimeouts:    timeout("body"),
 		RequestTimeouts: timeout("request"),

@@ -107,11 +107,7 @@ func (s *stream) local(status int, reason string, body []byte) {
 	if s.req.Method == http1.HEAD {
 		body = nil
 	}
-	if !s.has(keepAlive) {
-		m.SetString(header.Connection, "close")
-	} else if s.req.Minor == 0 {
-		m.SetString(header.Connection, "keep-alive")
-	}
+	s.setConnection()
 	b := http1.AppendStatusLine(s.w.wbuf[:0], 1, status)
 	b = m.AppendTo(b)
 	b = append(b, "\r\n"...)

@@ -207,9 +207,6 @@ func (s *stream) beginReply(rest []byte) bool {
 // head into the worker's buffer.
 func (s *stream) replyHead() []byte {
 	m := &s.resp.Header
-	if s.w.draining {
-		s.flags &^= keepAlive
-	}
 	switch s.resp.Framing {
 	case http1.FrameChunked, http1.FrameClose:
 		if s.req.Minor == 1 {
@@ -219,17 +216,27 @@ func (s *stream) replyHead() []byte {
 			s.flags &^= keepAlive
 		}
 	}
-	if !s.has(keepAlive) {
-		m.SetString(header.Connection, "close")
-	} else if s.req.Minor == 0 {
-		m.SetString(header.Connection, "keep-alive")
-	}
+	s.setConnection()
 	if !s.route.response.empty() {
 		s.route.response.apply(m, s)
 	}
 	b := http1.AppendStatusLine(s.w.wbuf[:0], 1, s.resp.Status)
 	b = m.AppendTo(b)
 	return append(b, "\r\n"...)
+}
+
+// setConnection tells the client, last thing before the head is written, whether
+// its connection stays.
+func (s *stream) setConnection() {
+	if s.has(keepAlive) && s.w.partAfter() {
+		s.flags &^= keepAlive
+	}
+	m := &s.resp.Header
+	if !s.has(keepAlive) {
+		m.SetString(header.Connection, "close")
+	} else if s.req.Minor == 0 {
+		m.SetString(header.Connection, "keep-alive")
+	}
 }
 
 // replyBody passes bytes of the reply on, behind head if that is given. It

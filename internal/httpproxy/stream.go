@@ -130,7 +130,7 @@ func (s *stream) begin() {
 	w := s.w
 	w.shard.Inc(p.Stats.Requests)
 	limit := p.Listener.Limits.RequestsPerConnection
-	if s.req.KeepAlive && !w.draining && (limit == 0 || int(c.requests) < limit) {
+	if s.req.KeepAlive && (limit == 0 || int(c.requests) < limit) {
 		s.flags |= keepAlive
 	}
 	s.flags |= replayable | began

@@ -59,8 +59,7 @@ type Worker struct {
 	dateBuf []byte
 	dateSec int64
 
-	draining bool
-	empty    func() // called once when draining and no connection is left
+	fading
 }
 
 // clusterWorker is one worker's share of a cluster.
@@ -116,23 +115,7 @@ func (w *Worker) Serve(a *listener.Acceptor, p *Plan, fd int, peer netip.AddrPor
 	c.sock, c.id = sock, w.nextID
 	w.conns = append(w.conns, c)
 	w.shard.GaugeAdd(p.Stats.Active, 1)
-	c.arm(timeIdle, p.firstRequest)
-	if w.draining {
-		c.arm(timeIdle, drainGrace)
-	}
-}
-
-// Drain has every reply announce the end of its connection and closes the
-// connections on which no request comes. empty is called once, on the worker,
-// when none is left.
-func (w *Worker) Drain(empty func()) {
-	w.draining, w.empty = true, empty
-	for _, c := range w.conns {
-		if c.state == connIdle {
-			c.arm(timeIdle, drainGrace)
-		}
-	}
-	w.checkEmpty()
+	c.await(p.firstRequest)
 }
 
 // Abort ends every connection at once.
@@ -144,14 +127,6 @@ func (w *Worker) Abort() {
 
 // Connections is how many clients are connected.
 func (w *Worker) Connections() int { return len(w.conns) }
-
-func (w *Worker) checkEmpty() {
-	if w.draining && len(w.conns) == 0 && w.empty != nil {
-		f := w.empty
-		w.empty = nil
-		f()
-	}
-}
 
 // wall is the wall clock time of a loop time.
 func (w *Worker) wall(ns int64) time.Time { return w.epoch.Add(time.Duration(ns - w.epochNS)) }

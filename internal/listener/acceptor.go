@@ -74,8 +74,33 @@ func NewAcceptor(l *Listener, fds []int, loop *eventloop.Worker, shard *stats.Sh
 	return a
 }
 
-// Start begins to accept.
+// Start begins to accept, or goes on after Stop. What is queued is reported at
+// once.
 func (a *Acceptor) Start() error {
+	if a.state != acceptStopped {
+		return nil
+	}
+	return a.poll()
+}
+
+// Renew takes the sockets out of the loop and puts them in again, by which the
+// kernel reports what is queued: for the process that takes accepting over, after
+// the one that gives it has stopped. A stopped or throttled Acceptor stays so.
+// On error accepting goes on after a rest.
+func (a *Acceptor) Renew() error {
+	if a.state != acceptPolling {
+		return nil
+	}
+	a.unpoll()
+	if err := a.poll(); err != nil {
+		a.state = acceptThrottled
+		a.loop.SetTimer(&a.timer, a, a.loop.Now()+int64(throttleTime))
+		return err
+	}
+	return nil
+}
+
+func (a *Acceptor) poll() error {
 	for i := range a.socks {
 		s := &a.socks[i]
 		t, err := a.loop.Add(s.fd, s, eventloop.Level)
@@ -90,7 +115,9 @@ func (a *Acceptor) Start() error {
 }
 
 // Stop takes the sockets out of the loop and then accepts what was already
-// queued, so that closing the sockets afterwards resets nobody.
+// queued, so that closing the sockets afterwards resets nobody and another
+// process that polls them misses nothing. At a limit the rest stays queued. The
+// Acceptor may be started again.
 func (a *Acceptor) Stop() {
 	if a.state == acceptStopped {
 		return
@@ -98,6 +125,7 @@ func (a *Acceptor) Stop() {
 	a.unpoll()
 	a.loop.StopTimer(&a.timer)
 	a.state = acceptStopped
+	a.Listener.paused.Store(false)
 	for i := range a.socks {
 		for a.acceptOne(a.socks[i].fd) {
 		}
@@ -139,6 +167,11 @@ func (a *Acceptor) acceptOne(fd int) bool {
 	if errno != 0 {
 		a.limit.Leave()
 		return a.failed(errno)
+	}
+	if p := a.Listener.probe.Load(); p != nil && a.Listener.met(p, nfd, peer) {
+		a.limit.Leave()
+		eventloop.Close(nfd)
+		return true
 	}
 	a.shard.Inc(a.st.Accepted)
 	if why := a.Listener.admit(peer); why != Admitted {
@@ -198,8 +231,7 @@ func (a *Acceptor) HandleTimer(*eventloop.Timer) {
 
 func (a *Acceptor) resume() {
 	wait := recoveryTime
-	if err := a.Start(); err != nil {
-		a.state = acceptThrottled
+	if err := a.poll(); err != nil {
 		wait = throttleTime
 	}
 	a.loop.SetTimer(&a.timer, a, a.loop.Now()+int64(wait))

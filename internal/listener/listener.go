@@ -5,6 +5,7 @@ package listener
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -19,46 +20,74 @@ type Listener struct {
 	Config  *config.Listener
 	Address eventloop.Address
 
-	sockets []int // owned; closed by Close
+	sockets  []int // owned; closed by Close
+	v6only   bool  // of the sockets, if they are IPv6
+	warnings []string
+
 	allow   *netset.Set
 	deny    *netset.Set
 	sources *sources
 	active  atomic.Int64
-	paused  atomic.Bool // logged that accepting is throttled; cleared at recovery
+	paused  atomic.Bool           // logged that accepting is throttled; cleared at recovery
+	probe   atomic.Pointer[probe] // nil: none under way
 }
 
-// Open binds the listener's sockets: one per worker, or as many as configured,
-// that share the address by SO_REUSEPORT. Because SO_REUSEPORT would also let a
-// stranger of the same user in, the address is bound once without it first.
-func Open(c *config.Listener, workers int) (*Listener, error) {
+// Open obtains the listener's sockets. Without inherited ones it binds: one
+// socket per worker, or as many as configured, that share the address by
+// SO_REUSEPORT. Because SO_REUSEPORT would also let a stranger of the same user
+// in, probe has the address bound once without it first; that must be left out
+// while another generation of ours listens on the port, or on a wildcard of it.
+//
+// The descriptors in inherited are the listener's from the call on, also when it
+// fails. They must listen at the configured address, or all at one address if
+// none is configured; nothing is bound then. What cannot be had from them as
+// configured is told by Warnings. fs.ErrNotExist means that the file of a Unix
+// socket has gone: nobody can connect to it any more, and it may be bound anew.
+func Open(c *config.Listener, workers int, inherited []int, probe bool) (*Listener, error) {
 	l := &Listener{
 		Config:  c,
 		Address: eventloop.Address{AP: c.Address, Unix: c.Unix},
 		allow:   netset.New(c.Allow),
 		deny:    netset.New(c.Deny),
+		v6only:  c.IPv6Only,
 	}
 	if c.MaxConnectionsPerSource > 0 {
 		l.sources = newSources(c.MaxConnectionsPerSource)
 	}
-	n := c.Sockets
+	lc := eventloop.ListenConfig{Backlog: c.Backlog, V6Only: c.IPv6Only, UnixMode: c.UnixMode, Nodelay: true, ReusePort: c.Unix == ""}
+	var err error
+	if len(inherited) > 0 {
+		err = l.adopt(inherited, lc)
+	} else {
+		err = l.bind(workers, lc, probe)
+	}
+	if err != nil {
+		l.Close()
+		return nil, fmt.Errorf("listener.%s: %w", c.Name, err)
+	}
+	return l, nil
+}
+
+func (l *Listener) bind(workers int, lc eventloop.ListenConfig, probe bool) error {
+	n := l.Config.Sockets
 	if n == 0 {
 		n = workers
 	}
-	lc := eventloop.ListenConfig{Backlog: c.Backlog, V6Only: c.IPv6Only, UnixMode: c.UnixMode, Nodelay: true, ReusePort: true}
-	if c.Unix != "" {
-		n, lc.ReusePort = 1, false
-	} else if err := eventloop.Probe(l.Address, lc); err != nil {
-		return nil, fmt.Errorf("listener.%s: %w", c.Name, err)
+	if !lc.ReusePort {
+		n = 1
+	} else if probe {
+		if err := eventloop.Probe(l.Address, lc); err != nil {
+			return err
+		}
 	}
 	for range n {
 		fd, err := eventloop.Listen(l.Address, lc)
 		if err != nil {
-			l.Close()
-			return nil, fmt.Errorf("listener.%s: %w", c.Name, err)
+			return err
 		}
 		l.sockets = append(l.sockets, fd)
 	}
-	return l, nil
+	return nil
 }
 
 // Sockets is how many sockets the listener has.
@@ -87,6 +116,12 @@ func (l *Listener) For(i, n int) []int {
 	return fds
 }
 
+// FDs are the sockets, for handing over; they stay the listener's.
+func (l *Listener) FDs() []int { return slices.Clone(l.sockets) }
+
+// Warnings says in what inherited sockets differ from the configuration.
+func (l *Listener) Warnings() []string { return l.warnings }
+
 // Close closes the sockets. All Acceptors must have stopped before.
 func (l *Listener) Close() {
 	for _, fd := range l.sockets {
@@ -98,7 +133,7 @@ func (l *Listener) Close() {
 // admit decides about a new connection; the reason is the label of a counter.
 // A connection that was admitted is given back with Leave.
 func (l *Listener) admit(peer netip.AddrPort) (reason Rejection) {
-	if l.Config.Unix == "" {
+	if l.Address.Unix == "" {
 		if l.deny.Contains(peer.Addr()) || !l.allow.Empty() && !l.allow.Contains(peer.Addr()) {
 			return RejectedAddress
 		}
@@ -113,7 +148,7 @@ func (l *Listener) admit(peer netip.AddrPort) (reason Rejection) {
 // Leave gives back the place of a connection that ended.
 func (l *Listener) Leave(peer netip.AddrPort) {
 	l.active.Add(-1)
-	if l.Config.Unix == "" {
+	if l.Address.Unix == "" {
 		l.sources.leave(peer.Addr())
 	}
 }

@@ -31,7 +31,7 @@ func mustOpen(t testing.TB, c *config.Listener, workers int) *Listener {
 		c.Address = free()
 	}
 	c.Name, c.Backlog = "web", 512
-	l, err := Open(c, workers)
+	l, err := Open(c, workers, nil, true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,7 +100,7 @@ func TestOpenRefusesTaken(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
 	for _, c := range []config.Listener{{Address: free()}, {Unix: path}} {
 		mustOpen(t, &c, 2)
-		_, err := Open(&c, 2)
+		_, err := Open(&c, 2, nil, true)
 		if !errors.Is(err, syscall.EADDRINUSE) {
 			t.Errorf("second Open of %s%v: %v", c.Unix, c.Address, err)
 		}
