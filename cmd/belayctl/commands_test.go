@@ -29,6 +29,9 @@ func TestCommandOutput(t *testing.T) {
 		"stats":             "stats web|app --nonzero",
 		"stats-json":        "stats --json",
 		"version":           "version",
+		"restart-status":    "restart-status",
+		"drain":             "drain",
+		"drain-undo":        "drain --undo",
 	} {
 		t.Run(name, func(t *testing.T) {
 			status, stdout, stderr := belayctl(t, socket, strings.Fields(args)...)
@@ -47,6 +50,7 @@ func TestCommandJSONIsWhatTheDaemonSaid(t *testing.T) {
 		"status":           d.status,
 		"ready":            d.ready,
 		"listeners":        d.listeners,
+		"restart-status":   d.restart,
 		"clusters":         d.clusters,
 		"stats":            d.series,
 		"listeners web":    d.listeners[:1],
@@ -92,6 +96,10 @@ func TestCommandErrors(t *testing.T) {
 		{"status --nix", exitUsage, "belayctl: unknown flag: --nix" + hint},
 		{"top -i 1ms", exitUsage, "belayctl: --interval must be 100ms or more, --count 0 or more" + hint},
 		{"top -n -1", exitUsage, "belayctl: --interval must be 100ms or more, --count 0 or more" + hint},
+		{"drain now", exitUsage, "belayctl: unknown command \"now\" for \"belayctl drain\"" + hint},
+		{"drain --wait 30s", exitUsage, "belayctl: unexpected argument \"30s\": write --wait=TIME with an equals sign" + hint},
+		{"drain --wait --undo", exitUsage, "belayctl: --undo has nothing to --wait for" + hint},
+		{"drain --wait=-1s", exitUsage, "belayctl: --wait must be 0 or more" + hint},
 		{"completion csh", exitUsage, "belayctl: invalid argument \"csh\" for \"belayctl completion\"" + hint},
 		{"config listener.web.nix", exitNo, "belayctl: the configuration has no listener.web.nix: there is address, timeouts, route\n"},
 		{"config listener.web.route[2]", exitNo, "belayctl: the configuration has no listener.web.route[2]: the list has 2 elements\n"},
@@ -152,6 +160,11 @@ func TestCompletion(t *testing.T) {
 		{[]string{"stats", ""}, "belay_cluster_requests_total belay_listener_connections"},
 		{[]string{"completion", ""}, "bash zsh fish"},
 		{[]string{"st"}, "stats status"},
+		{[]string{"dr"}, "drain"},
+		{[]string{"re"}, "ready restart-status"},
+		{[]string{"drain", ""}, ""},
+		{[]string{"drain", "--"}, "--json --socket --timeout --help --undo --wait"},
+		{[]string{"restart-status", ""}, ""},
 		{[]string{"--socket", "/nonexistent/s", "clusters", ""}, ""},
 	} {
 		status, stdout, _ := belayctl(t, socket, append([]string{"__completeNoDesc"}, tt.args...)...)

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -26,6 +27,13 @@ type daemon struct {
 	clusters  []adminapi.Cluster
 	series    []adminapi.Series
 	config    string
+	restart   adminapi.RestartStatus
+
+	mu       sync.Mutex // guards what follows
+	drain    adminapi.DrainStatus
+	refuse   string        // of a change of drain
+	onStatus func(*daemon) // before a GET of drain is answered
+	methods  []string      // of the requests for drain
 }
 
 // serve answers on a new socket until the test ends.
@@ -40,6 +48,13 @@ func (d *daemon) serve(t *testing.T) string {
 	go hs.Serve(ln)
 	t.Cleanup(func() { hs.Close() })
 	return path
+}
+
+// asked are the methods of the requests for drain.
+func (d *daemon) asked() []string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Clone(d.methods)
 }
 
 func (d *daemon) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -62,6 +77,22 @@ func (d *daemon) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		v = list
+	case adminapi.PathRestartStatus:
+		v = d.restart
+	case adminapi.PathDrain:
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.methods = append(d.methods, r.Method)
+		switch {
+		case r.Method != http.MethodGet && d.refuse != "":
+			http.Error(w, d.refuse, http.StatusConflict)
+			return
+		case r.Method != http.MethodGet:
+			d.drain.Draining = r.Method == http.MethodPost
+		case d.onStatus != nil:
+			d.onStatus(d)
+		}
+		v = d.drain
 	case adminapi.PathConfig:
 		v = json.RawMessage(d.config)
 	case adminapi.PathStats:
@@ -117,7 +148,33 @@ func aDaemon() *daemon {
 			{Name: "belay_cluster_requests_total", Kind: "counter", Labels: map[string]string{"cluster": "<b>"}, Value: 6},
 			{Name: "belay_listener_connections", Kind: "gauge", Labels: map[string]string{"listener": "web"}, Value: 7},
 		},
-		config: testConfig,
+		config:  testConfig,
+		restart: aRestart(),
+		drain:   adminapi.DrainStatus{Connections: 1234567},
+	}
+}
+
+// aRestart is a chain a short time after a restart.
+func aRestart() adminapi.RestartStatus {
+	now := time.Date(2026, 1, 5, 7, 4, 5, 0, time.UTC)
+	return adminapi.RestartStatus{
+		Time: now, Enabled: true, Epoch: 12, Phase: "draining", Since: now.Add(-200 * time.Second), OriginalStart: now.Add(-76 * time.Hour),
+		Generations: []adminapi.Generation{
+			{
+				Epoch: 9, PID: 4711, State: "draining", Connections: 3, DrainingSince: now.Add(-14 * time.Minute),
+				TimeLeft: 60, HeartbeatAge: 0.4121,
+			},
+			{
+				Epoch: 10, PID: 14711, Version: "1.2.2", State: "draining", Connections: 12345, DrainingSince: now.Add(-200 * time.Second),
+				TimeLeft: 700.4, HeartbeatAge: 1.2,
+			},
+			{Epoch: 12, PID: 814, Version: "1.2.3", State: "serving", Main: true, Connections: 1200, HeartbeatAge: 0.02},
+		},
+		LastRestart: &adminapi.LastRestart{At: now.Add(-200 * time.Second), Epoch: 12, Result: adminapi.ResultOK, Took: 2.3101},
+		Restarts:    adminapi.Restarts{OK: 10, Failed: 1},
+		Protocol:    adminapi.Protocol{Min: 1, Max: 2},
+		Segment:     adminapi.Segment{Path: "/run/belay/hot-0.shm", Version: 1},
+		Store:       adminapi.Store{Sockets: 4},
 	}
 }
 
@@ -125,7 +182,7 @@ func aDaemon() *daemon {
 func belayctl(t *testing.T, socket string, args ...string) (status int, stdout, stderr string) {
 	t.Helper()
 	var out, errs bytes.Buffer
-	p := &program{stdin: strings.NewReader(""), stdout: &out, stderr: &errs, socket: socket}
+	p := &program{stdin: strings.NewReader(""), stdout: &out, stderr: &errs, socket: socket, poll: time.Millisecond}
 	status = p.run(t.Context(), args)
 	return status, out.String(), errs.String()
 }

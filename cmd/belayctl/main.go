@@ -1,4 +1,4 @@
-// Command belayctl shows what a running belayd is doing.
+// Command belayctl shows what a running belayd is doing, and has it drain.
 //
 // How it speaks: what was asked for goes to standard output, everything else to
 // standard error with a "belayctl:" prefix, without capital initials and
@@ -44,11 +44,12 @@ type program struct {
 	socket  string
 	json    bool
 	timeout time.Duration // of one question to the daemon
+	poll    time.Duration // between two questions while waiting
 }
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	p := &program{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, socket: socketDefault(os.Getenv)}
+	p := &program{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, socket: socketDefault(os.Getenv), poll: drainPoll}
 	status := p.run(ctx, os.Args[1:])
 	stop()
 	os.Exit(status)

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -17,6 +18,8 @@ import (
 // source is a daemon with two listeners and one cluster.
 type source struct {
 	ready    bool
+	draining atomic.Bool
+	refuse   error // of SetDraining
 	config   any
 	snapshot *stats.Snapshot
 	entered  chan struct{} // not nil: Status says that it was called, then waits
@@ -46,7 +49,10 @@ func newSource() *source {
 }
 
 func (s *source) Ready() (bool, string) {
-	if s.ready {
+	switch {
+	case s.draining.Load():
+		return false, "draining"
+	case s.ready:
 		return true, "serving"
 	}
 	return false, "stopping"
@@ -82,6 +88,22 @@ func (s *source) Status() adminapi.Status {
 		<-s.release
 	}
 	return adminapi.Status{Version: "1.2.3", Started: time.Now().Add(-time.Minute)}
+}
+
+func (s *source) RestartStatus() adminapi.RestartStatus {
+	return adminapi.RestartStatus{Enabled: true, Epoch: 3, Phase: "serving"}
+}
+
+func (s *source) DrainStatus() adminapi.DrainStatus {
+	return adminapi.DrainStatus{Draining: s.draining.Load(), Connections: 7}
+}
+
+func (s *source) SetDraining(on bool) (adminapi.DrainStatus, error) {
+	if s.refuse != nil {
+		return adminapi.DrainStatus{}, s.refuse
+	}
+	s.draining.Store(on)
+	return s.DrainStatus(), nil
 }
 
 // newServer makes a server that is shut down at the end of the test.

@@ -22,8 +22,16 @@ import (
 // page is one path of the API.
 type page struct {
 	path, about string
-	serve       func(http.ResponseWriter, url.Values) error
+	serve       handler  // GET and HEAD, which change nothing
+	change      []action // the other methods, in the order of Allow
 }
+
+type action struct {
+	method string
+	serve  handler
+}
+
+type handler func(http.ResponseWriter, url.Values) error
 
 // refusal is an error that becomes the reply.
 type refusal struct {
@@ -40,29 +48,38 @@ func badRequest(format string, args ...any) error {
 // api is everything, for the Unix socket.
 func (s *Server) api() http.Handler {
 	return mux([]page{
-		{adminapi.PathReady, "200 if the daemon serves, else 503 and why; ?format=json", s.ready},
-		{adminapi.PathStatus, "the daemon as a whole, JSON", s.status},
-		{adminapi.PathStats, "statistics, name{labels} value; ?filter=RE2 ?nonzero=true ?format=json", s.stats},
-		{adminapi.PathMetrics, "statistics for Prometheus", s.metrics},
-		{adminapi.PathListeners, "listeners, JSON; ?name= ?buckets=true", s.listeners},
-		{adminapi.PathClusters, "clusters with their endpoints, JSON; ?name= ?buckets=true", s.clusters},
-		{adminapi.PathConfig, "the configuration in effect, JSON", s.config},
+		s.readyPage(),
+		{path: adminapi.PathStatus, about: "the daemon as a whole, JSON", serve: s.status},
+		{path: adminapi.PathRestartStatus, about: "the generations of hot restart, JSON", serve: s.restartStatus},
+		{path: adminapi.PathStats, about: "statistics, name{labels} value; ?filter=RE2 ?nonzero=true ?format=json", serve: s.stats},
+		s.metricsPage(),
+		{path: adminapi.PathListeners, about: "listeners, JSON; ?name= ?buckets=true", serve: s.listeners},
+		{path: adminapi.PathClusters, about: "clusters with their endpoints, JSON; ?name= ?buckets=true", serve: s.clusters},
+		{path: adminapi.PathConfig, about: "the configuration in effect, JSON", serve: s.config},
+		{
+			path: adminapi.PathDrain, about: "whether the daemon drains, JSON; POST begins that, DELETE ends it", serve: s.drainStatus,
+			change: []action{{http.MethodPost, s.drain(true)}, {http.MethodDelete, s.drain(false)}},
+		},
 	})
 }
 
-// metricsAPI is what may be told to whoever can reach a TCP port.
-func (s *Server) metricsAPI() http.Handler {
-	return mux([]page{
-		{adminapi.PathReady, "200 if the daemon serves, else 503 and why; ?format=json", s.ready},
-		{adminapi.PathMetrics, "statistics for Prometheus", s.metrics},
-	})
+// metricsAPI is what may be told to whoever can reach a TCP port. It changes
+// nothing.
+func (s *Server) metricsAPI() http.Handler { return mux([]page{s.readyPage(), s.metricsPage()}) }
+
+func (s *Server) readyPage() page {
+	return page{path: adminapi.PathReady, about: "200 if the daemon serves, else 503 and why; ?format=json", serve: s.ready}
+}
+
+func (s *Server) metricsPage() page {
+	return page{path: adminapi.PathMetrics, about: "statistics for Prometheus", serve: s.metrics}
 }
 
 // mux answers for a list of pages, and for all that is not among them.
 func mux(list []page) http.Handler {
 	var index strings.Builder
 	for _, e := range list {
-		fmt.Fprintf(&index, "%-11s %s\n", e.path, e.about)
+		fmt.Fprintf(&index, "%-15s %s\n", e.path, e.about)
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
@@ -76,27 +93,53 @@ func mux(list []page) http.Handler {
 }
 
 func dispatch(list []page, index string, w http.ResponseWriter, r *http.Request) error {
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		w.Header().Set("Allow", "GET, HEAD")
-		return &refusal{http.StatusMethodNotAllowed, "only GET and HEAD: the admin API changes nothing"}
+	p := page{serve: func(w http.ResponseWriter, _ url.Values) error {
+		_, err := w.Write([]byte(index))
+		return err
+	}}
+	if r.URL.Path != "/" {
+		i := slices.IndexFunc(list, func(e page) bool { return e.path == r.URL.Path })
+		if i < 0 {
+			return &refusal{http.StatusNotFound, fmt.Sprintf("no %.100q here; there is:\n%s", r.URL.Path, strings.TrimSuffix(index, "\n"))}
+		}
+		p = list[i]
+	}
+	serve := p.method(r.Method)
+	if serve == nil {
+		w.Header().Set("Allow", p.allow())
+		return &refusal{http.StatusMethodNotAllowed, fmt.Sprintf("%s takes %s", r.URL.Path, p.allow())}
 	}
 	if r.ContentLength != 0 {
 		w.Header().Set("Connection", "close") // instead of reading what nobody wants
 		return badRequest("a request with a body")
 	}
-	if r.URL.Path == "/" {
-		_, err := w.Write([]byte(index))
-		return err
-	}
-	i := slices.IndexFunc(list, func(e page) bool { return e.path == r.URL.Path })
-	if i < 0 {
-		return &refusal{http.StatusNotFound, fmt.Sprintf("no %.100q here; there is:\n%s", r.URL.Path, strings.TrimSuffix(index, "\n"))}
-	}
 	q, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
 		return badRequest("query: %v", err)
 	}
-	return list[i].serve(w, q)
+	return serve(w, q)
+}
+
+// method is what answers to a method; nil: nothing.
+func (p *page) method(name string) handler {
+	if name == http.MethodGet || name == http.MethodHead {
+		return p.serve
+	}
+	for _, a := range p.change {
+		if a.method == name {
+			return a.serve
+		}
+	}
+	return nil
+}
+
+// allow lists the methods of a page (RFC 9110, section 10.2.1).
+func (p *page) allow() string {
+	text := "GET, HEAD"
+	for _, a := range p.change {
+		text += ", " + a.method
+	}
+	return text
 }
 
 // fail makes a reply of what a handler returned. An error while writing has
@@ -135,6 +178,32 @@ func (s *Server) status(w http.ResponseWriter, _ url.Values) error {
 		st.UptimeSeconds = time.Since(st.Started).Seconds()
 	}
 	return writeJSON(w, st)
+}
+
+func (s *Server) restartStatus(w http.ResponseWriter, _ url.Values) error {
+	st := s.src.RestartStatus()
+	if st.Time.IsZero() {
+		st.Time = time.Now()
+	}
+	if st.Generations == nil {
+		st.Generations = []adminapi.Generation{}
+	}
+	return writeJSON(w, st)
+}
+
+func (s *Server) drainStatus(w http.ResponseWriter, _ url.Values) error {
+	return writeJSON(w, s.src.DrainStatus())
+}
+
+// drain answers to the one request that changes something.
+func (s *Server) drain(on bool) handler {
+	return func(w http.ResponseWriter, _ url.Values) error {
+		st, err := s.src.SetDraining(on)
+		if err != nil {
+			return &refusal{http.StatusConflict, err.Error()}
+		}
+		return writeJSON(w, st)
+	}
 }
 
 func (s *Server) metrics(w http.ResponseWriter, _ url.Values) error {

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -10,6 +11,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"belay/internal/admin/adminapi"
 )
@@ -45,7 +47,7 @@ func TestHandlers(t *testing.T) {
 		{"GET", "/ready?format=xml", "", 400, "format is text or json, not \"xml\"\n"},
 		{"HEAD", "/ready", "", 200, ""},
 		{"HEAD", "/clusters", "", 200, ""},
-		{"GET", "/", "", 200, "/ready      200 if"},
+		{"GET", "/", "", 200, "/ready          200 if"},
 		{"GET", "/config", "", 200, `{"a":1}`},
 		{"GET", "/stats?filter=load", "", 200, "belay_load 0.125\n"},
 		{"GET", `/stats?filter=requests_total.listener%3D%22web`, "", 200, "belay_listener_requests_total{listener=\"web\"} 12345678\n"},
@@ -58,16 +60,25 @@ func TestHandlers(t *testing.T) {
 		{"GET", "/clusters?name=nix", "", 404, "there is no cluster \"nix\"\n"},
 		{"GET", "/nix", "", 404, "no \"/nix\" here; there is:\n/ready "},
 		{"GET", "/ready/", "", 404, "no \"/ready/\" here; there is:\n/ready "},
-		{"POST", "/ready", "", 405, "only GET and HEAD"},
-		{"DELETE", "/nix", "", 405, "only GET and HEAD"},
+		{"POST", "/ready", "", 405, "/ready takes GET, HEAD\n"},
+		{"POST", "/", "", 405, "/ takes GET, HEAD\n"},
+		{"POST", "/restart-status", "", 405, "/restart-status takes GET, HEAD\n"},
+		{"DELETE", "/nix", "", 404, "no \"/nix\" here; there is:\n/ready "},
+		{"HEAD", "/drain", "", 200, ""},
+		{"POST", "/drain", "body", 400, "a request with a body\n"},
+		{"PUT", "/drain", "", 405, "/drain takes GET, HEAD, POST, DELETE\n"},
 		{"GET", "/ready", "body", 400, "a request with a body\n"},
 	} {
 		status, body, h := fetch(t, c, tt.method, "http://belayd"+tt.target, tt.body)
 		if status != tt.status || !strings.HasPrefix(body, tt.want) || tt.want == "" && status == 200 && body != "" {
 			t.Errorf("%s %.40s: %d %q, want %d %q", tt.method, tt.target, status, body, tt.status, tt.want)
 		}
-		if status == 405 && h.Get("Allow") != "GET, HEAD" {
-			t.Errorf("%s: Allow %q", tt.method, h.Get("Allow"))
+		allow := "GET, HEAD"
+		if tt.target == "/drain" {
+			allow = "GET, HEAD, POST, DELETE"
+		}
+		if status == 405 && h.Get("Allow") != allow {
+			t.Errorf("%s %s: Allow %q", tt.method, tt.target, h.Get("Allow"))
 		}
 	}
 }
@@ -89,7 +100,7 @@ func TestHeadOverTheLimit(t *testing.T) {
 func TestNotFoundListsEverything(t *testing.T) {
 	c := httpClient(t, serve(t, newSource()))
 	_, body, _ := fetch(t, c, "GET", "http://belayd/nix", "")
-	for _, path := range []string{"/ready", "/status", "/stats", "/metrics", "/listeners", "/clusters", "/config"} {
+	for _, path := range []string{"/ready", "/status", "/restart-status", "/stats", "/metrics", "/listeners", "/clusters", "/config", "/drain"} {
 		if !strings.Contains(body, "\n"+path+" ") {
 			t.Errorf("%s is missing in\n%s", path, body)
 		}
@@ -102,6 +113,72 @@ func TestReadyOfSourceThatIsNot(t *testing.T) {
 	c := httpClient(t, serve(t, src))
 	if status, body, _ := fetch(t, c, "GET", "http://belayd/ready", ""); status != 503 || body != "stopping\n" {
 		t.Errorf("%d %q", status, body)
+	}
+}
+
+func TestDrain(t *testing.T) {
+	src := newSource()
+	c := httpClient(t, serve(t, src))
+	for _, tt := range []struct {
+		method, target string
+		status         int
+		body           string
+	}{
+		{"GET", "/drain", 200, `{"draining":false,"connections":7}`},
+		{"GET", "/ready", 200, "serving"},
+		{"POST", "/drain", 200, `{"draining":true,"connections":7}`},
+		{"POST", "/drain", 200, `{"draining":true,"connections":7}`},
+		{"GET", "/ready", 503, "draining"},
+		{"PUT", "/drain", 405, "/drain takes GET, HEAD, POST, DELETE"},
+		{"POST", "/drain?%zz", 400, `query: invalid URL escape "%zz"`},
+		{"GET", "/drain", 200, `{"draining":true,"connections":7}`},
+		{"DELETE", "/drain", 200, `{"draining":false,"connections":7}`},
+		{"GET", "/ready", 200, "serving"},
+	} {
+		status, body, _ := fetch(t, c, tt.method, "http://belayd"+tt.target, "")
+		if status != tt.status || body != tt.body+"\n" {
+			t.Errorf("%s %s: %d %q, want %d %q", tt.method, tt.target, status, body, tt.status, tt.body)
+		}
+	}
+	src.refuse = errors.New("it is stopping")
+	if status, body, _ := fetch(t, c, "POST", "http://belayd/drain", ""); status != 409 || body != "it is stopping\n" {
+		t.Errorf("%d %q", status, body)
+	}
+}
+
+// TestMetricsListenerChangesNothing: it answers whoever can reach a TCP port.
+func TestMetricsListenerChangesNothing(t *testing.T) {
+	src := newSource()
+	s := newServer(t, src)
+	if err := s.ServeMetrics(netip.MustParseAddrPort("127.0.0.1:0")); err != nil {
+		t.Fatal(err)
+	}
+	base := "http://" + s.served[0].ln.Addr().String()
+	c := &http.Client{Transport: &http.Transport{}}
+	defer c.CloseIdleConnections()
+	for _, method := range []string{"GET", "POST", "DELETE"} {
+		if status, body, _ := fetch(t, c, method, base+"/drain", ""); status != 404 {
+			t.Errorf("%s /drain: %d %q", method, status, body)
+		}
+		if status, _, h := fetch(t, c, method, base+"/ready", ""); method != "GET" && (status != 405 || h.Get("Allow") != "GET, HEAD") {
+			t.Errorf("%s /ready: %d, Allow %q", method, status, h.Get("Allow"))
+		}
+	}
+	if src.draining.Load() {
+		t.Error("it drains")
+	}
+}
+
+func TestRestartStatus(t *testing.T) {
+	c := adminapi.NewClient(serve(t, newSource()))
+	defer c.Close()
+	before := time.Now()
+	st, err := c.RestartStatus(t.Context())
+	if err != nil || st.Epoch != 3 || st.Phase != "serving" || st.Generations == nil || st.LastRestart != nil {
+		t.Errorf("%+v, %v", st, err)
+	}
+	if st.Time.Before(before.Truncate(time.Second)) {
+		t.Errorf("time %v", st.Time)
 	}
 }
 
@@ -181,6 +258,15 @@ func TestClientAgainstServer(t *testing.T) {
 	}
 	if text, err := c.StatsText(ctx, adminapi.StatsQuery{Filter: "connections"}); err != nil || text != "belay_listener_connections{listener=\"web\"} 7\n" {
 		t.Errorf("%q, %v", text, err)
+	}
+	if d, err := c.Drain(ctx, true); err != nil || d != (adminapi.DrainStatus{Draining: true, Connections: 7}) {
+		t.Errorf("%+v, %v", d, err)
+	}
+	if d, err := c.DrainStatus(ctx); err != nil || !d.Draining {
+		t.Errorf("%+v, %v", d, err)
+	}
+	if d, err := c.Drain(ctx, false); err != nil || d.Draining || src.draining.Load() {
+		t.Errorf("%+v, %v", d, err)
 	}
 	if raw, err := c.Config(ctx); err != nil || strings.TrimSpace(string(raw)) != `{"a":1}` {
 		t.Errorf("%s, %v", raw, err)

@@ -1,18 +1,17 @@
 // Package admin serves the admin API: what belayd is doing, as text and JSON,
 // over HTTP on a Unix socket of mode 0600, and its metrics over TCP if wanted.
-// It only tells; nothing can be changed through it.
+// It tells, and changes one thing: POST and DELETE of /drain, which the Unix
+// socket alone has.
 package admin
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
-	"os"
 	"sync"
 	"time"
 
@@ -22,7 +21,7 @@ import (
 	"belay/internal/stats"
 )
 
-// Source is what the API tells of. Its methods are called from several
+// Source is the daemon behind the API. Its methods are called from several
 // goroutines at once; what they return must not change afterwards.
 type Source interface {
 	// Ready says whether the daemon serves, and its state or why it does not.
@@ -39,6 +38,15 @@ type Source interface {
 	Config() any
 	// Status is the daemon as a whole. Uptime is filled from Started if 0.
 	Status() adminapi.Status
+	// RestartStatus is where the generations of the daemon are. Time is filled if
+	// zero.
+	RestartStatus() adminapi.RestartStatus
+	// DrainStatus says whether the daemon drains for a balancer.
+	DrainStatus() adminapi.DrainStatus
+	// SetDraining begins that, or ends it, and says how it is afterwards. To ask for
+	// what is so already is no error. While it drains, Ready says no, "draining".
+	// An error is why it cannot be now; the client is told.
+	SetDraining(on bool) (adminapi.DrainStatus, error)
 }
 
 // The limits of every admin connection. A client is a person, a script or a
@@ -57,13 +65,21 @@ type Server struct {
 	src Source
 	log *slog.Logger
 
-	mu      sync.Mutex // guards what follows
-	servers []*http.Server
-	files   []socketFile // made by ServeUnix, removed by Shutdown
-	closed  bool
+	mu     sync.Mutex // guards what follows
+	served []*served
+	paused bool
+	closed bool // by Release or Shutdown
 }
 
-// errClosed says that a listener came after Shutdown.
+// served is a listener with what answers there.
+type served struct {
+	Passed
+	ln   *listener
+	http *http.Server
+	file *socketFile // nil: none, or not ours
+}
+
+// errClosed says that a listener came after Shutdown or Release.
 var errClosed = errors.New("admin server is shut down")
 
 // New makes a server that serves nothing yet. Trouble after the start of serving
@@ -78,21 +94,18 @@ func (s *Server) ServeUnix(path string) error {
 	if err != nil {
 		return err
 	}
-	if err := s.serve(ln, s.api(), &file); err != nil {
-		file.remove()
-		return err
-	}
-	return nil
+	return s.serve(&served{Passed: adminSocket(path), ln: newListener(ln), file: &file})
 }
 
 // ServeListener serves the whole API on a listener that somebody else made: who
 // may connect is their care, and so is the socket file, which stays. The server
-// owns ln from the call on and closes it at Shutdown, or at once on an error.
+// owns ln from the call on and closes it at Shutdown, or at once on an error. It
+// is not among Sockets.
 func (s *Server) ServeListener(ln net.Listener) error {
 	if u, ok := ln.(*net.UnixListener); ok {
 		u.SetUnlinkOnClose(false) // the file may already lead to another process
 	}
-	return s.serve(ln, s.api(), nil)
+	return s.serve(&served{ln: newListener(ln)})
 }
 
 // ServeMetrics serves /metrics and /ready, and nothing else, on the TCP address
@@ -102,13 +115,17 @@ func (s *Server) ServeMetrics(addr netip.AddrPort) error {
 	if err != nil {
 		return err // names the address
 	}
-	return s.serve(ln, s.metricsAPI(), nil)
+	return s.serve(&served{Passed: metricsSocket(addr), ln: newListener(ln)})
 }
 
-// serve starts to answer connections of ln; file is removed by Shutdown.
-func (s *Server) serve(ln net.Listener, h http.Handler, file *socketFile) error {
-	hs := &http.Server{
-		Handler:           h,
+// serve starts to answer connections of x.
+func (s *Server) serve(x *served) error {
+	handler := s.api()
+	if x.Name == SocketMetrics {
+		handler = s.metricsAPI()
+	}
+	x.http = &http.Server{
+		Handler:           handler,
 		ReadHeaderTimeout: headTimeout,
 		ReadTimeout:       headTimeout,
 		WriteTimeout:      replyTimeout,
@@ -119,58 +136,54 @@ func (s *Server) serve(ln net.Listener, h http.Handler, file *socketFile) error 
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		ln.Close()
-		return errClosed
+		return errors.Join(errClosed, x.close())
 	}
-	s.servers = append(s.servers, hs)
-	if file != nil {
-		s.files = append(s.files, *file)
+	if s.paused {
+		x.pause()
 	}
+	s.served = append(s.served, x)
 	go func() {
-		if err := hs.Serve(netutil.LimitListener(ln, maxConnections)); !errors.Is(err, http.ErrServerClosed) {
-			s.log.Error("admin API ended", "address", ln.Addr().String(), "error", err)
+		err := x.http.Serve(netutil.LimitListener(x.ln, maxConnections))
+		if !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
+			s.log.Error("admin API ended", "address", x.ln.Addr().String(), "error", err)
 		}
 	}()
 	return nil
 }
 
-// Shutdown removes the socket files that are still ours, stops to accept and
-// waits for replies under way until ctx ends, then cuts them. Later calls do
-// nothing.
+// Shutdown stops to accept, removes the socket files that are still ours and that
+// no other process listens on, and waits for replies under way until ctx ends,
+// then cuts them. Later calls do nothing.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
-	servers, files := s.servers, s.files
-	s.servers, s.files, s.closed = nil, nil, true
+	list := s.served
+	s.served, s.closed = nil, true
 	s.mu.Unlock()
 
 	var errs []error
-	// Files first: while the socket is open its inode cannot become another's.
-	for _, f := range files {
-		errs = append(errs, f.remove())
+	for _, x := range list {
+		errs = append(errs, x.close())
 	}
-	for _, hs := range servers {
-		if err := hs.Shutdown(ctx); err != nil {
-			hs.Close()
+	for _, x := range list {
+		if err := x.http.Shutdown(ctx); err != nil {
+			x.http.Close()
 			errs = append(errs, fmt.Errorf("admin connections cut: %w", err))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// socketFile is a socket in the file system that we made.
-type socketFile struct {
-	path string
-	info fs.FileInfo
+func (x *served) pause() {
+	x.ln.pause()
+	x.http.SetKeepAlivesEnabled(false)
 }
 
-// remove removes the file unless another process has put its own there.
-func (f *socketFile) remove() error {
-	now, err := os.Lstat(f.path)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(now, f.info) {
-		return nil
-	}
-	if err == nil {
-		err = os.Remove(f.path)
+// close closes the listener, and removes its file if that leads nowhere then.
+func (x *served) close() error {
+	err := x.ln.Close()
+	if x.file != nil {
+		err = errors.Join(err, x.file.remove())
+		x.file = nil
 	}
 	return err
 }

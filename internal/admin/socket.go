@@ -25,7 +25,7 @@ const probeTimeout = time.Second
 //     itself belongs to the whole process and other files are being made.
 //  2. It is linked to path, which fails if anything is there.
 //  3. What is there is asked: a listener is an error; a socket that refuses is
-//     moved away and the link tried again. See clearStale.
+//     removed and the link tried again. See clearStale.
 //
 // The caller owns the listener, which leaves the file when it is closed, and
 // removes the file.
@@ -79,16 +79,37 @@ func publish(hidden, path string) (fs.FileInfo, error) {
 		if !errors.Is(err, fs.ErrExist) {
 			return nil, cause(err)
 		}
-		if err := clearStale(path, hidden+".old"); err != nil {
+		if err := clearStale(path, hidden); err != nil {
 			return nil, err
 		}
 	}
 }
 
-// clearStale removes the socket file at path if nobody listens on it. It is moved to
-// aside first and compared with what was asked: if another starting process was
-// faster, it is that one's new socket, which goes back.
-func clearStale(path, aside string) error {
+// clearStale removes the socket file at path if nobody listens on it. Of several
+// starting processes only one may do that, or the second removes what the first
+// has put there. It is the one whose socket, hidden, has the name claim; who dies
+// with it leaves a socket that refuses, like any other.
+func clearStale(path, hidden string) error {
+	claim := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".new")
+	for {
+		err := os.Link(hidden, claim)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, fs.ErrExist) {
+			return cause(err)
+		}
+		if err := discardStale(claim, hidden+".old"); err != nil {
+			return err
+		}
+	}
+	defer os.Remove(claim)
+	return discardStale(path, hidden+".old")
+}
+
+// discardStale removes the socket file at path by way of aside. It is an error if
+// somebody listens on it, and none if there is nothing.
+func discardStale(path, aside string) error {
 	asked, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -109,6 +130,12 @@ func clearStale(path, aside string) error {
 	case !errors.Is(err, syscall.ECONNREFUSED):
 		return fmt.Errorf("another process may listen there: %w", cause(err))
 	}
+	return discard(path, aside, asked)
+}
+
+// discard removes the file at path, unless it is no longer the one that was asked:
+// it is moved to aside first and goes back if it is another's.
+func discard(path, aside string, asked fs.FileInfo) error {
 	if err := os.Rename(path, aside); err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
@@ -123,6 +150,15 @@ func clearStale(path, aside string) error {
 		return cause(err)
 	}
 	return os.Remove(aside)
+}
+
+// refuses reports whether nobody listens on the socket file at path.
+func refuses(path string) bool {
+	conn, err := net.DialTimeout("unix", path, probeTimeout)
+	if err == nil {
+		conn.Close()
+	}
+	return errors.Is(err, syscall.ECONNREFUSED)
 }
 
 // named is a listener with the address that clients use.

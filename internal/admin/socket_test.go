@@ -72,6 +72,20 @@ func TestServeUnixReplacesStaleSocket(t *testing.T) {
 	}
 }
 
+// TestServeUnixAfterADeadStarter: it died while it replaced a stale socket.
+func TestServeUnixAfterADeadStarter(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "admin.sock")
+	stale(t, path)
+	stale(t, filepath.Join(dir, ".admin.sock.new"))
+	if err := newServer(t, newSource()).ServeUnix(path); err != nil {
+		t.Fatal(err)
+	}
+	if !answers(t, path) || names(t, dir) != "admin.sock" {
+		t.Errorf("answers %v, directory has %q", answers(t, path), names(t, dir))
+	}
+}
+
 func TestServeUnixErrors(t *testing.T) {
 	dir := t.TempDir()
 	live := filepath.Join(dir, "live")
@@ -199,6 +213,40 @@ func TestShutdownLeavesTheSocketOfAnother(t *testing.T) {
 	os.Remove(path)
 	if err := next.Shutdown(t.Context()); err != nil {
 		t.Errorf("the file was gone before: %v", err)
+	}
+}
+
+// TestShutdownWhileAnotherStarts: the socket that is there in the end answers.
+func TestShutdownWhileAnotherStarts(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "s")
+	now := newServer(t, newSource())
+	if err := now.ServeUnix(path); err != nil {
+		t.Fatal(err)
+	}
+	for round := range 100 {
+		next := newServer(t, newSource())
+		var starting sync.WaitGroup
+		starting.Go(func() {
+			for {
+				err := next.ServeUnix(path)
+				if err == nil {
+					return
+				}
+				if !errors.Is(err, syscall.EADDRINUSE) {
+					t.Error(err)
+					return
+				}
+			}
+		})
+		if err := now.Shutdown(context.Background()); err != nil {
+			t.Error(err)
+		}
+		starting.Wait()
+		if !answers(t, path) {
+			t.Fatalf("round %d: directory has %q", round, names(t, dir))
+		}
+		now = next
 	}
 }
 

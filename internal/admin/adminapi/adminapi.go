@@ -7,15 +7,18 @@ package adminapi
 
 import "time"
 
-// The paths that the admin API serves. All take GET and HEAD only.
+// The paths that the admin API serves. All take GET and HEAD, which change
+// nothing; PathDrain takes POST and DELETE as well.
 const (
-	PathReady     = "/ready"
-	PathStatus    = "/status"
-	PathStats     = "/stats"
-	PathMetrics   = "/metrics"
-	PathListeners = "/listeners"
-	PathClusters  = "/clusters"
-	PathConfig    = "/config"
+	PathReady         = "/ready"
+	PathStatus        = "/status"
+	PathRestartStatus = "/restart-status"
+	PathStats         = "/stats"
+	PathMetrics       = "/metrics"
+	PathListeners     = "/listeners"
+	PathClusters      = "/clusters"
+	PathConfig        = "/config"
+	PathDrain         = "/drain"
 )
 
 // Ready is the reply of /ready.
@@ -28,7 +31,7 @@ type Ready struct {
 type Status struct {
 	Version        string    `json:"version"`
 	PID            int       `json:"pid"`
-	State          string    `json:"state"` // "starting", "serving", "stopping"
+	State          string    `json:"state"` // "starting", "serving", "draining", "stopping"
 	Started        time.Time `json:"started"`
 	UptimeSeconds  float64   `json:"uptime_seconds"`
 	Workers        int       `json:"workers"`

@@ -135,22 +135,56 @@ func (c *Client) Config(ctx context.Context) (raw json.RawMessage, err error) {
 	return raw, err
 }
 
+// RestartStatus asks for the generations of hot restart.
+func (c *Client) RestartStatus(ctx context.Context) (s RestartStatus, err error) {
+	err = c.get(ctx, PathRestartStatus, nil, &s)
+	return s, err
+}
+
+// DrainStatus asks whether the daemon drains; it changes nothing.
+func (c *Client) DrainStatus(ctx context.Context) (s DrainStatus, err error) {
+	err = c.get(ctx, PathDrain, nil, &s)
+	return s, err
+}
+
+// Drain has the daemon drain, or serve again. It is no error if it does that
+// already. A refusal is a ReplyError.
+func (c *Client) Drain(ctx context.Context, on bool) (s DrainStatus, err error) {
+	method := http.MethodPost
+	if !on {
+		method = http.MethodDelete
+	}
+	data, err := c.request(ctx, method, PathDrain, nil)
+	if err == nil {
+		err = c.decode(PathDrain, data, &s)
+	}
+	return s, err
+}
+
 // get fetches path and decodes the JSON reply into v.
 func (c *Client) get(ctx context.Context, path string, q url.Values, v any, also ...int) error {
 	data, err := c.fetch(ctx, path, q, also...)
 	if err != nil {
 		return err
 	}
+	return c.decode(path, data, v)
+}
+
+func (c *Client) decode(path string, data []byte, v any) error {
 	if err := json.Unmarshal(data, v); err != nil {
 		return fmt.Errorf("%s does not speak belay's admin API: reply to %s: %w", c.socket, path, err)
 	}
 	return nil
 }
 
-// fetch returns the body of a reply 200 or of one of the statuses also.
 func (c *Client) fetch(ctx context.Context, path string, q url.Values, also ...int) ([]byte, error) {
+	return c.request(ctx, http.MethodGet, path, q, also...)
+}
+
+// request returns the body of a reply 200 or of one of the statuses also.
+func (c *Client) request(ctx context.Context, method, path string, q url.Values, also ...int) ([]byte, error) {
 	u := url.URL{Scheme: "http", Host: "belayd", Path: path, RawQuery: q.Encode()}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	req, err := http.NewRequestWithContext(ctx, method, u.String(), nil)
 	if err != nil {
 		return nil, err
 	}
