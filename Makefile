@@ -9,7 +9,7 @@ SOAK ?= 10m
 # The version is VERSION; Go need not ask git a second time.
 export GOFLAGS += -buildvcs=false
 
-.PHONY: build run test fuzz bench soak lint lint-gofmt lint-vet lint-staticcheck lint-man deps clean
+.PHONY: build run test fuzz bench soak proto lint lint-gofmt lint-vet lint-staticcheck lint-man deps clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/belayd ./cmd/belayctl
@@ -34,6 +34,11 @@ bench: build deps
 	$(GO) run ./bench -write docs/benchmarks.md
 	$(GO) -C bench/headermap run . -into ../../docs/header-map.md
 
+# The messages of hot restart; protoc is Debian's protobuf-compiler.
+proto:
+	$(GO) build -modfile=tools/proto/go.mod -o bin/protoc-gen-go google.golang.org/protobuf/cmd/protoc-gen-go
+	protoc --plugin=bin/protoc-gen-go --go_out=. --go_opt=module=belay internal/hotrestart/hotrestartpb/restart.proto
+
 lint: lint-gofmt lint-vet lint-staticcheck lint-man
 
 lint-gofmt:
@@ -48,7 +53,31 @@ lint-staticcheck:
 	$(STATICCHECK) -checks all ./...
 
 lint-man:
-	mandoc -T lint -W warning man/*.[158]
+	mandoc -T lint -W warning man/*.[1578]
 
 clean:
 	rm -rf bin
+
+# --- Packages: dist/*.deb, *.rpm, *.pkg.tar.zst for amd64 and arm64 ---------------
+# The version comes from git describe, the time of all files from the last commit.
+ARCHES ?= amd64 arm64
+DIST ?= dist
+MAINTAINER ?= belay maintainers <maintainers@belay.example>
+packaging = GO='$(GO)' MAINTAINER='$(MAINTAINER)' \
+	SOURCE_DATE_EPOCH="$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct)}" packaging/
+
+.PHONY: packages packages-check clean-packages
+
+packages:
+	rm -rf '$(DIST)'
+	@$(packaging)build.sh '$(VERSION)' '$(DIST)' $(ARCHES)
+	@ls -l '$(DIST)'
+
+# Builds them once more elsewhere and compares every byte; lints what it can.
+packages-check: packages
+	@$(packaging)check.sh '$(VERSION)' '$(DIST)' $(ARCHES)
+
+clean: clean-packages
+
+clean-packages:
+	rm -rf '$(DIST)'

@@ -1,0 +1,411 @@
+package hotrestart
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"belay/internal/eventloop"
+	pb "belay/internal/hotrestart/hotrestartpb"
+	"belay/internal/shm"
+	"belay/internal/systemd"
+)
+
+// childEnv tells a process that it is a child: "EPOCH BASE HOOKFD TOKEN PARENTPID
+// DIRECTORY". It is for the process alone, so it is unset at once.
+const childEnv = "BELAY_HOT_RESTART"
+
+// Parent is the generation that a child is about to replace.
+type Parent struct {
+	Conn *Conn
+	Info *pb.HelloReply
+	id   shm.Identity
+	hook *Conn
+
+	o         Options
+	node      *Node
+	epoch     uint64
+	groups    []Group
+	others    []Group
+	committed bool
+	probeGood bool
+	reason    string // why the parent resumed
+}
+
+// Child connects a process that a hook started with its parent; nil if no hook
+// did. The parent's restart socket is asked; nothing changes yet.
+func Child(program string) (*Parent, error) {
+	text := os.Getenv(childEnv)
+	if text == "" {
+		return nil, nil
+	}
+	_ = os.Unsetenv(childEnv)
+	f := strings.SplitN(text, " ", 6)
+	if len(f) != 6 {
+		return nil, fmt.Errorf("%s=%q is not of this version", childEnv, text)
+	}
+	p := &Parent{}
+	var errs [4]error
+	var fd int
+	p.epoch, errs[0] = strconv.ParseUint(f[0], 10, 64)
+	p.o.BaseID, errs[1] = strconv.Atoi(f[1])
+	fd, errs[2] = strconv.Atoi(f[2])
+	p.id.PID, errs[3] = strconv.Atoi(f[4])
+	for _, err := range errs {
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", childEnv, err)
+		}
+	}
+	p.o.Directory, p.o.Program = f[5], program
+	Fault("child.start")
+	var err error
+	if p.hook, err = inherit(fd, p.fromHook); err != nil {
+		return nil, err
+	}
+	go p.followHook()
+	if err := p.hello(f[3]); err != nil {
+		p.Fail(err)
+		return nil, err
+	}
+	return p, nil
+}
+
+// helloTime bounds the first call, before the parent has told its own limit.
+const helloTime = 5 * time.Second
+
+func (p *Parent) hello(token string) error {
+	segment, _, err := shm.Open(SegmentPath(p.o.Directory, p.o.BaseID))
+	if err != nil {
+		return err
+	}
+	defer segment.Close()
+	var parent uint64
+	for _, x := range segment.Processes() {
+		if x.PID == p.id.PID {
+			parent, p.id = x.Epoch, x.Identity
+		}
+	}
+	if parent == 0 {
+		return fmt.Errorf("the running process %d has ended", p.id.PID)
+	}
+	if p.Conn, err = Dial(SocketPath(p.o.Directory, p.o.BaseID, parent), helloTime, p.fromParent); err != nil {
+		return err
+	}
+	p.o.CallTime = helloTime
+	low, high := versions()
+	m, err := p.call(&pb.Message{Body: &pb.Message_Hello{Hello: &pb.Hello{
+		MinVersion: low, MaxVersion: high, Epoch: p.epoch, Pid: int64(os.Getpid()), Role: pb.Hello_CHILD, Token: token, Program: p.o.Program,
+	}}})
+	if err != nil {
+		return err
+	}
+	if p.Info = m.GetHelloReply(); p.Info == nil {
+		return fmt.Errorf("process %d answered Hello with %s", p.id.PID, name(m))
+	}
+	if p.Info.CallNs > 0 {
+		p.o.CallTime = time.Duration(p.Info.CallNs)
+	}
+	Fault("child.hello")
+	return nil
+}
+
+// call is one call to the parent; an error names what did not come.
+func (p *Parent) call(m *pb.Message) (*pb.Message, error) {
+	r, fds, err := p.callFDs(m)
+	closeAll(fds)
+	return r, err
+}
+
+func (p *Parent) callFDs(m *pb.Message) (*pb.Message, []int, error) {
+	n := Node{o: p.o}
+	ctx, cancel := n.callContext()
+	defer cancel()
+	return p.Conn.Call(ctx, m)
+}
+
+// Epoch is the number that the parent gave this generation.
+func (p *Parent) Epoch() uint64 { return p.epoch }
+
+// Directory and BaseID are where the running generation is; those of the
+// configuration count from the next cold start on.
+func (p *Parent) Directory() string { return p.o.Directory }
+
+// BaseID is the base id of the running generation.
+func (p *Parent) BaseID() int { return p.o.BaseID }
+
+// Sockets takes every socket that the parent has for the addresses, and those that
+// came from the service manager under one of the names. The
+// descriptors are the caller's. A socket missing for want of descriptors is an
+// error before any is taken.
+func (p *Parent) Sockets(wanted []eventloop.Address, names []string) ([]Group, error) {
+	if err := checkDescriptors(int(p.Info.Descriptors)); err != nil {
+		return nil, err
+	}
+	m, fds, err := p.callFDs(&pb.Message{Body: &pb.Message_PassSockets{PassSockets: &pb.PassSockets{Wanted: toAddresses(wanted), Names: names}}})
+	if err != nil {
+		return nil, err
+	}
+	rest := fds
+	for _, g := range m.GetPassSocketsReply().GetGroups() {
+		a, ok := fromAddress(g.Address)
+		if n := int(g.Sockets); !ok || n > len(rest) {
+			closeAll(fds)
+			return nil, fmt.Errorf("process %d passed %d sockets where %d for %s were announced", p.id.PID, len(rest), n, g.Address)
+		}
+		p.groups = append(p.groups, Group{Address: a, Name: g.Name, FDs: rest[:g.Sockets:g.Sockets], Manager: g.Inherited})
+		rest = rest[g.Sockets:]
+	}
+	closeAll(rest)
+	for _, g := range m.GetPassSocketsReply().GetOthers() {
+		if a, ok := fromAddress(g.Address); ok {
+			p.others = append(p.others, Group{Address: a, Name: g.Name, Manager: g.Inherited})
+		}
+	}
+	Fault("child.sockets")
+	return p.groups, nil
+}
+
+// Others are the addresses of the parent that were not asked for.
+func (p *Parent) Others() []Group { return p.others }
+
+// State takes what the parent passes on. A parent that knows no state passes none.
+func (p *Parent) State() ([]Blob, error) {
+	if p.Info.Version == 0 {
+		return nil, nil
+	}
+	m, err := p.call(&pb.Message{Body: &pb.Message_State{State: &pb.State{}}})
+	if err != nil {
+		return nil, err
+	}
+	var list []Blob
+	for _, b := range m.GetStateReply().GetBlobs() {
+		list = append(list, Blob{Owner: b.Owner, Version: b.Version, Data: b.Data})
+	}
+	Fault("child.state")
+	return list, nil
+}
+
+// Join makes the child's node, which beats from now on.
+func (p *Parent) Join(o Options) (*Node, error) {
+	o.Directory, o.BaseID = p.o.Directory, p.o.BaseID
+	n, err := newNode(o, p.epoch, shm.StatePrepare)
+	if err != nil {
+		return nil, err
+	}
+	n.role, n.up = roleChild, p
+	p.node, p.o.Log = n, o.Log
+	return n, nil
+}
+
+// Commit tells the parent that this process accepts on the sockets it took, and
+// returns when the parent has let go of them.
+func (p *Parent) Commit() error {
+	taken := make([]eventloop.Address, len(p.groups))
+	for i, g := range p.groups {
+		taken[i] = g.Address
+	}
+	Fault("child.commit")
+	p.node.slot.SetState(shm.StateCommit)
+	var err error
+	p.node.do(func() { p.committed = true }) // from here the end of the hook is the parent's business
+	if _, err = p.call(&pb.Message{Body: &pb.Message_Pause{Pause: &pb.Pause{Taken: toAddresses(taken)}}}); err != nil {
+		return err
+	}
+	p.node.slot.SetState(shm.StateProbation)
+	p.node.watch(p.Conn, p.parentGone)
+	Fault("child.committed")
+	return nil
+}
+
+// Probed tells the parent how the probe of the listeners ended.
+func (p *Parent) Probed(err error) {
+	Fault("child.probed")
+	p.node.do(func() {
+		p.probeGood = err == nil
+		text := ""
+		if err != nil {
+			text = err.Error()
+		}
+		p.report(true, text)
+	})
+}
+
+// report sends what was counted since the last report.
+func (p *Parent) report(probed bool, text string) {
+	n := p.node
+	if n.up != p {
+		return
+	}
+	m := &pb.Report{Probed: probed, ProbeError: text}
+	if p.Info.Version > 0 {
+		m.Deltas = toDeltas(n.p.Deltas(true))
+	}
+	if p.Conn.Notify(&pb.Message{Body: &pb.Message_Report{Report: m}}) == nil && p.Info.Version > 0 {
+		n.p.DeltasTaken()
+	}
+}
+
+// Report gives the parent the counts so far, with each heartbeat of probation: a
+// child that is killed loses only what came after the last one.
+func (n *Node) Report() {
+	n.post(func() {
+		if n.up != nil && n.up.committed {
+			n.up.report(false, "")
+		}
+	})
+}
+
+// Fail tells hook and parent why this process does not go on.
+func (p *Parent) Fail(why error) {
+	m := func() *pb.Message {
+		return &pb.Message{Body: &pb.Message_Phase{Phase: &pb.Phase{Name: pb.Phase_FAILED, Reason: why.Error(), ChildPid: int64(os.Getpid())}}}
+	}
+	_ = p.hook.Notify(m()) // the hook may have gone before us
+	if p.Conn != nil {
+		_ = p.Conn.Notify(m()) // as may the parent
+	}
+}
+
+// followHook ends the process when the hook dies before commit: nobody waits
+// for it any more.
+func (p *Parent) followHook() {
+	<-p.hook.Done()
+	leave := true
+	if n := p.node; n != nil {
+		n.do(func() { leave = !p.committed })
+	}
+	if leave {
+		fmt.Fprintln(os.Stderr, "belayd: the hook of the reload has ended; so does this process")
+		os.Exit(1)
+	}
+}
+
+// fromHook answers the hook, which asks only when the parent hangs.
+func (p *Parent) fromHook(r *Request) {
+	if p.node == nil {
+		r.Refuse(pb.Error_REFUSED, "the new process is not ready")
+		return
+	}
+	p.node.post(func() { p.node.request(r) })
+}
+
+func (p *Parent) fromParent(r *Request) {
+	if p.node == nil {
+		r.Refuse(pb.Error_REFUSED, "the new process is not ready")
+		return
+	}
+	p.node.post(func() { p.node.request(r) })
+}
+
+// takeOver: the hook has waited in vain for the parent.
+func (n *Node) takeOver(r *Request) {
+	switch {
+	case n.up == nil:
+		r.Refuse(pb.Error_GONE, "process %d is main already, or never was a child", n.self.PID)
+	case r.Conn() != n.up.hook:
+		r.Refuse(pb.Error_REFUSED, "only the hook may ask for that")
+	case !n.up.probeGood:
+		r.Refuse(pb.Error_REFUSED, "the new process has not proved itself")
+	default:
+		r.Ack()
+	}
+}
+
+// parentGone: the parent died before it released us.
+func (p *Parent) parentGone() {
+	if p.node.up != p {
+		return
+	}
+	p.node.log.Warn("the old process has died before it released this one", "pid", p.id.PID)
+	if err := p.node.becomeMain(); err != nil {
+		p.node.log.Error("take over", "error", err)
+	}
+}
+
+// becomeMain releases the parent and takes its place. A parent that does not
+// answer is ended at shutdown_time; one that is dead is forgotten.
+func (n *Node) becomeMain() error {
+	p := n.up
+	if !p.committed {
+		return fmt.Errorf("process %d has not committed", n.self.PID)
+	}
+	Fault("child.release")
+	var gone []eventloop.Address
+	for _, g := range p.others {
+		gone = append(gone, g.Address)
+	}
+	n.p.BeforeRelease(gone)
+	_, err := p.call(&pb.Message{Body: &pb.Message_Release{Release: &pb.Release{}}})
+	if err != nil {
+		if p.Conn.Err() == nil && refused(err) {
+			return err
+		}
+		n.log.Warn("the old process does not answer; it is ended at shutdown_time", "pid", p.id.PID, "shutdown_time", n.o.ShutdownTime, "error", err)
+		n.killLater(p.id)
+	}
+	n.up, n.role = nil, roleMain
+	n.slot.SetState(shm.StateServing)
+	n.p.DeltasReset() // what the parent heard in probation ended with its attempt
+	if p.Conn.Err() == nil && p.Info.Version > 0 {
+		e := &elder{epoch: p.Info.Epoch, id: p.id, conn: p.Conn, busy: true, program: p.Info.Program}
+		n.addElder(e)
+		n.askNow(e)
+	}
+	n.adopt()
+	n.p.Main()
+	n.event(slog.LevelInfo, systemd.EventReloadDone, "this process is main", "parent_pid", p.id.PID)
+	Fault("child.released")
+	return nil
+}
+
+// askNow waits for the first counts of the parent, so that whoever looks at ours
+// never sees less than before.
+func (n *Node) askNow(e *elder) {
+	ctx, cancel := n.callContext()
+	defer cancel()
+	m, fds, err := e.conn.Call(ctx, &pb.Message{Body: &pb.Message_Stats{Stats: &pb.Stats{}}})
+	closeAll(fds)
+	e.busy = false
+	if err == nil {
+		e.take(n, m.GetStatsReply())
+	}
+}
+
+// refused reports whether the peer answered with a refusal.
+func refused(err error) bool {
+	var r *Refused
+	return errors.As(err, &r)
+}
+
+// killLater ends a parent that hangs when its connections' time is over. If it
+// comes back before, it reads the Release that waits for it and drains.
+func (n *Node) killLater(id shm.Identity) {
+	time.AfterFunc(n.o.ShutdownTime, func() {
+		if id.Alive() {
+			n.log.Warn("old process killed: it never answered", "pid", id.PID)
+			kill(id)
+		}
+	})
+}
+
+// resumed: the parent accepts again; this process drains and leaves.
+func (n *Node) resumed(r *Request, m *pb.Resume) {
+	p := n.up
+	if p == nil || r.Conn() != p.Conn {
+		r.Refuse(pb.Error_GONE, "process %d is not a child of yours", n.self.PID)
+		return
+	}
+	Fault("child.resume")
+	p.reason = m.Reason
+	n.up, n.role = nil, roleSteppingBack
+	n.slot.SetState(shm.StateSteppingBack)
+	n.setMain(p.Conn, p.Info.Version)
+	n.p.StepBack()
+	n.last = Outcome{At: time.Now(), Result: "rolled back", Reason: m.Reason, Epoch: n.epoch}
+	n.event(slog.LevelWarn, systemd.EventRolledBack, "stepping back: the old process serves on", "reason", m.Reason)
+	r.Ack()
+}

@@ -1,0 +1,256 @@
+package hotrestart
+
+import (
+	"log/slog"
+	"time"
+
+	pb "belay/internal/hotrestart/hotrestartpb"
+	"belay/internal/shm"
+	"belay/internal/systemd"
+)
+
+// elder is another generation that drains and tells the main one what it counts.
+type elder struct {
+	epoch uint64
+	id    shm.Identity
+	conn  *Conn
+	busy  bool // a Stats call is under way
+	own   bool // it steps back: we are its parent
+
+	program string // version
+	open    int64
+	since   time.Time
+	until   time.Time
+}
+
+// statsState is a draining generation's side of Stats.
+type statsState struct {
+	id      uint64 // of the last reply
+	to      *Conn  // who got it
+	pending bool   // it is not acknowledged
+}
+
+// adopt connects to the generations that drain already.
+func (n *Node) adopt() {
+	low, high := versions()
+	for _, p := range n.seg.Processes() {
+		if p.Epoch == n.epoch || n.elders[p.Epoch] != nil || p.State != shm.StateDraining && p.State != shm.StateSteppingBack {
+			continue
+		}
+		conn, err := Dial(SocketPath(n.o.Directory, n.o.BaseID, p.Epoch), n.o.CallTime, func(r *Request) { n.post(func() { n.request(r) }) })
+		if err != nil {
+			n.log.Warn("a draining generation does not answer; its counts are lost", "epoch", p.Epoch, "pid", p.PID, "error", err)
+			continue
+		}
+		ctx, cancel := n.callContext()
+		m, _, err := conn.Call(ctx, &pb.Message{Body: &pb.Message_Hello{Hello: &pb.Hello{
+			MinVersion: low, MaxVersion: high, Epoch: n.epoch, Pid: int64(n.self.PID), Role: pb.Hello_SUCCESSOR, Program: n.o.Program,
+		}}})
+		cancel()
+		if err != nil {
+			n.log.Warn("a draining generation does not answer; its counts are lost", "epoch", p.Epoch, "pid", p.PID, "error", err)
+			conn.Close()
+			continue
+		}
+		n.addElder(&elder{epoch: p.Epoch, id: p.Identity, conn: conn, program: m.GetHelloReply().GetProgram()})
+	}
+	for _, epoch := range n.p.Generations() { // those of which only the parent knew
+		if n.elders[epoch] == nil {
+			n.p.Forget(epoch)
+		}
+	}
+}
+
+func (n *Node) addElder(e *elder) {
+	n.elders[e.epoch] = e
+	n.watch(e.conn, func() {
+		if n.elders[e.epoch] != e {
+			return
+		}
+		delete(n.elders, e.epoch)
+		n.p.Forget(e.epoch)
+		n.event(slog.LevelInfo, systemd.EventGenerationEnded, "a draining generation has ended", "generation", e.epoch, "pid", e.id.PID)
+	})
+	e.poll(n)
+}
+
+// poll asks for the counts without waiting.
+func (e *elder) poll(n *Node) {
+	if e.busy {
+		return
+	}
+	e.busy = true
+	go func() {
+		ctx, cancel := n.callContext()
+		defer cancel()
+		m, fds, err := e.conn.Call(ctx, &pb.Message{Body: &pb.Message_Stats{Stats: &pb.Stats{}}})
+		closeAll(fds)
+		n.post(func() {
+			e.busy = false
+			if err == nil {
+				e.take(n, m.GetStatsReply())
+			}
+		})
+	}()
+}
+
+// take adds a reply up and acknowledges it.
+func (e *elder) take(n *Node, s *pb.StatsReply) {
+	if s == nil || n.elders[e.epoch] != e {
+		return
+	}
+	n.p.Apply(e.epoch, fromDeltas(s.Deltas))
+	ctx, cancel := n.callContext()
+	defer cancel()
+	// Whoever asks next must not be told of these again, so this waits.
+	if _, _, err := e.conn.Call(ctx, &pb.Message{Body: &pb.Message_StatsAck{StatsAck: &pb.StatsAck{Id: s.Id}}}); err != nil {
+		n.log.Warn("counts of a draining generation not acknowledged", "generation", e.epoch, "pid", e.id.PID, "error", err)
+	}
+	e.open, e.since, e.until = s.Connections, unixTime(s.DrainingSince), unixTime(s.Deadline)
+}
+
+func unixTime(ns int64) time.Time {
+	if ns == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, ns)
+}
+
+func unixNano(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixNano()
+}
+
+// flushElders takes what the draining generations have counted until now and
+// lets go of them: our successor is about to ask them itself.
+func (n *Node) flushElders() {
+	for epoch, e := range n.elders {
+		ctx, cancel := n.callContext()
+		m, fds, err := e.conn.Call(ctx, &pb.Message{Body: &pb.Message_Stats{Stats: &pb.Stats{}}})
+		cancel()
+		closeAll(fds)
+		if err == nil {
+			e.take(n, m.GetStatsReply())
+		}
+		delete(n.elders, epoch) // what it can still write, the successor knows from our counts
+		e.conn.Close()
+	}
+}
+
+// giveStats answers a main process.
+func (n *Node) giveStats(r *Request) {
+	if r.Conn() != n.main || n.leaving {
+		r.Refuse(pb.Error_REFUSED, "the counts of process %d go to another one", n.self.PID)
+		return
+	}
+	r.Reply(&pb.Message{Body: &pb.Message_StatsReply{StatsReply: n.statsReply(r.Conn())}})
+}
+
+func (n *Node) statsReply(to *Conn) *pb.StatsReply {
+	open, since, until := n.p.Connections()
+	n.stats = statsState{id: n.stats.id + 1, to: to, pending: true}
+	return &pb.StatsReply{
+		Id: n.stats.id, Deltas: toDeltas(n.p.Deltas(n.role == roleSteppingBack)),
+		Connections: open, DrainingSince: unixNano(since), Deadline: unixNano(until),
+	}
+}
+
+func (n *Node) statsTaken(r *Request, id uint64) {
+	if r.Conn() == n.stats.to && n.stats.pending && id == n.stats.id {
+		n.stats.pending = false
+		n.p.DeltasTaken()
+	}
+	r.Ack()
+}
+
+// setMain is who takes our counts from now on; one that speaks no version of ours
+// takes none.
+func (n *Node) setMain(c *Conn, version uint32) {
+	n.main, n.alone = c, version == 0
+	n.watch(c, func() {
+		if n.main == c {
+			n.main = nil
+		}
+	})
+}
+
+// final takes the last counts of a generation that leaves.
+func (n *Node) final(r *Request, m *pb.Final) {
+	for _, e := range n.elders {
+		if e.conn == r.Conn() && m.Stats != nil {
+			n.p.Apply(e.epoch, fromDeltas(m.Stats.Deltas))
+			e.open = 0
+			r.Ack()
+			return
+		}
+	}
+	r.Refuse(pb.Error_REFUSED, "process %d takes no counts of yours", n.self.PID)
+}
+
+// Empty is called by the server when the last connection of a draining process
+// has ended: it gives its last counts and returns when the process may exit.
+func (n *Node) Empty() {
+	deadline := time.Now().Add(n.o.CallTime)
+	for time.Now().Before(deadline) {
+		var to *Conn
+		var m *pb.Message
+		alone := false
+		n.do(func() {
+			if alone = n.alone; alone {
+				return
+			}
+			if n.stats.pending && n.stats.to == n.main {
+				return // what was told a moment ago must be acknowledged first
+			}
+			n.leaving = true
+			if to = n.main; to != nil {
+				m = &pb.Message{Body: &pb.Message_Final{Final: &pb.Final{Stats: n.statsReply(to)}}}
+			}
+		})
+		if alone {
+			return
+		}
+		if to != nil {
+			ctx, cancel := n.callContext()
+			_, _, err := to.Call(ctx, m)
+			cancel()
+			if err == nil {
+				return
+			}
+		}
+		time.Sleep(finalRetry) // the next main process is about to ask for us
+	}
+	n.log.Warn("no process took the last counts of this one")
+}
+
+const finalRetry = 20 * time.Millisecond
+
+// EndElders asks every draining generation to end within a time and waits for
+// that, or until the time is over.
+func (n *Node) EndElders(within time.Duration) {
+	var conns []*Conn
+	n.do(func() {
+		for _, e := range n.elders {
+			conns = append(conns, e.conn)
+		}
+	})
+	for _, c := range conns {
+		ctx, cancel := n.callContext()
+		_, _, err := c.Call(ctx, &pb.Message{Body: &pb.Message_Terminate{Terminate: &pb.Terminate{WithinNs: int64(within)}}})
+		cancel()
+		if err != nil {
+			n.log.Warn("a draining generation does not answer", "error", err)
+		}
+	}
+	limit := time.NewTimer(within + n.o.CallTime)
+	defer limit.Stop()
+	for _, c := range conns {
+		select {
+		case <-c.Done():
+		case <-limit.C:
+			return
+		}
+	}
+}

@@ -1,0 +1,440 @@
+package hotrestart
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	pb "belay/internal/hotrestart/hotrestartpb"
+	"belay/internal/shm"
+	"belay/internal/systemd"
+)
+
+// HookOptions are what the two lines of ExecReload= are told.
+type HookOptions struct {
+	Directory string // of the hot-restart files
+	BaseID    int    // < 0: the only one there is
+	Config    string // for the child; "": what the running process was started with
+	Program   string
+	MainPID   int // $MAINPID; 0: not called by the service manager
+	Notifier  *systemd.Notifier
+	Out       io.Writer
+	// Stop ends the hook, and with it the restart: SIGTERM.
+	Stop <-chan os.Signal
+}
+
+// ErrStopped says that the hook was told to end. The service manager must see it
+// succeed then, or the whole unit counts as failed.
+var ErrStopped = errors.New("stopped: the restart was taken back")
+
+// Find is the process to replace: the service manager's main one, else the newest
+// that serves.
+func find(o *HookOptions) (shm.Process, error) {
+	base, err := onlyBase(o)
+	if err != nil {
+		return shm.Process{}, err
+	}
+	o.BaseID = base
+	seg, _, err := shm.Open(SegmentPath(o.Directory, base))
+	if err != nil {
+		return shm.Process{}, err
+	}
+	defer seg.Close()
+	var found shm.Process
+	for _, p := range seg.Processes() {
+		if o.MainPID != 0 && p.PID == o.MainPID || o.MainPID == 0 && p.State == shm.StateServing {
+			found = p
+		}
+	}
+	switch {
+	case found.PID == 0 && o.MainPID != 0:
+		return found, fmt.Errorf("process %d has no hot restart (base id %d in %s): is it off, or still starting?", o.MainPID, base, o.Directory)
+	case found.PID == 0:
+		return found, fmt.Errorf("no running belayd with base id %d in %s", base, o.Directory)
+	}
+	return found, nil
+}
+
+// onlyBase finds the segment when the caller named none. The service manager's
+// main process tells which of several it is.
+func onlyBase(o *HookOptions) (int, error) {
+	if o.BaseID >= 0 {
+		return o.BaseID, nil
+	}
+	files, err := filepath.Glob(filepath.Join(o.Directory, "hot-*.shm"))
+	if err != nil {
+		return 0, err
+	}
+	var bases []int
+	for _, f := range files {
+		text := strings.TrimSuffix(strings.TrimPrefix(filepath.Base(f), "hot-"), ".shm")
+		n, err := strconv.Atoi(text)
+		if err != nil {
+			continue
+		}
+		bases = append(bases, n)
+		if o.MainPID != 0 && serves(f, o.MainPID) {
+			return n, nil
+		}
+	}
+	switch len(bases) {
+	case 0:
+		return 0, fmt.Errorf("no running belayd in %s", o.Directory)
+	case 1:
+		return bases[0], nil
+	}
+	return 0, fmt.Errorf("several base ids in %s: %v; name one with --base-id", o.Directory, bases)
+}
+
+func serves(path string, pid int) bool {
+	seg, _, err := shm.Open(path)
+	if err != nil {
+		return false
+	}
+	defer seg.Close()
+	for _, p := range seg.Processes() {
+		if p.PID == pid {
+			return true
+		}
+	}
+	return false
+}
+
+// hook is line 1: it starts the child and waits for the parent's verdict.
+type hook struct {
+	o      HookOptions
+	parent shm.Process
+	conn   *Conn // to the parent
+	child  *Conn // to the child
+	pid    int   // of the child
+	begun  *pb.BeginReply
+	phases chan *pb.Phase // of the parent
+	failed chan string    // of the child
+}
+
+// Hook replaces the running process. When it returns nil under a service
+// manager, the new process has passed probation and the manager was told; line 2
+// then releases the old one. Without a manager the old one is released as well.
+func Hook(o HookOptions) error {
+	parent, err := find(&o)
+	if err != nil {
+		return err
+	}
+	h := &hook{o: o, parent: parent, phases: make(chan *pb.Phase, 64), failed: make(chan string, 4)}
+	if err := h.begin(); err != nil {
+		return err
+	}
+	defer h.conn.Close()
+	if err := h.spawn(); err != nil {
+		return err
+	}
+	defer h.child.Close()
+	if err = h.wait(); err != nil {
+		h.giveUp(err)
+		return err
+	}
+	return h.handOver()
+}
+
+func (h *hook) begin() (err error) {
+	path := SocketPath(h.o.Directory, h.o.BaseID, h.parent.Epoch)
+	if h.conn, err = Dial(path, helloTime, h.fromParent); err != nil {
+		return fmt.Errorf("the running process %d does not answer: %w", h.parent.PID, err)
+	}
+	ctx, cancel := context.WithTimeoutCause(context.Background(), helloTime, fmt.Errorf("nothing within %v", helloTime))
+	defer cancel()
+	low, high := versions()
+	m, _, err := h.conn.Call(ctx, &pb.Message{Body: &pb.Message_Begin{Begin: &pb.Begin{
+		MinVersion: low, MaxVersion: high, MainPid: int64(h.o.MainPID), Notify: h.o.Notifier != nil, Program: h.o.Program,
+	}}})
+	var no *Refused
+	if errors.As(err, &no) {
+		return fmt.Errorf("refused by process %d: %s", h.parent.PID, no.Text)
+	}
+	if err != nil {
+		return fmt.Errorf("the running process %d does not answer: %w", h.parent.PID, err)
+	}
+	if h.begun = m.GetBeginReply(); h.begun == nil {
+		return fmt.Errorf("process %d answered Begin with %s", h.parent.PID, name(m))
+	}
+	if h.begun.Note != "" {
+		fmt.Fprintln(h.o.Out, "belayd:", h.begun.Note)
+	}
+	if h.o.Config == "" {
+		h.o.Config = h.begun.Config
+	}
+	Fault("hook.begun")
+	return nil
+}
+
+// fromParent takes the notices of the parent.
+func (h *hook) fromParent(r *Request) {
+	if p := r.GetPhase(); p != nil {
+		select {
+		case h.phases <- p:
+		case <-h.conn.Done():
+		}
+		return
+	}
+	r.Refuse(pb.Error_UNKNOWN_MESSAGE, "a hook knows only Phase")
+}
+
+// fromChild takes the child's last words.
+func (h *hook) fromChild(r *Request) {
+	if p := r.GetPhase(); p != nil && p.Name == pb.Phase_FAILED {
+		select {
+		case h.failed <- p.Reason:
+		default:
+		}
+		return
+	}
+	r.Refuse(pb.Error_UNKNOWN_MESSAGE, "a hook knows only Phase")
+}
+
+// SpawnCommand is the hidden command of the process between hook and child.
+const SpawnCommand = "hot-restart-spawn"
+
+// spawn starts the child through a process that ends at once, so that the child's
+// parent is PID 1 before anybody is told of it: systemd warns of, and does not
+// notice the end of, a main process that is not its own child.
+func (h *hook) spawn() error {
+	conn, end, err := pair(h.fromChild)
+	if err != nil {
+		return err
+	}
+	h.child = conn
+	defer end.Close()
+	exe, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	cmd := exec.Command(exe, SpawnCommand, "run", "--config", h.o.Config)
+	cmd.Env = append(environment(), fmt.Sprintf("%s=%d %d %d %s %d %s", childEnv, h.begun.Epoch, h.o.BaseID, 3, h.begun.Token, h.parent.PID, h.o.Directory))
+	cmd.Stderr = os.Stderr
+	cmd.ExtraFiles = []*os.File{end}
+	out, err := cmd.Output()
+	if err != nil {
+		return fmt.Errorf("start the new process: %w", err)
+	}
+	if h.pid, err = strconv.Atoi(strings.TrimSpace(string(out))); err != nil {
+		return fmt.Errorf("start the new process: its pid is %q", out)
+	}
+	Fault("hook.spawned")
+	return nil
+}
+
+// environment is ours without what is only the hook's.
+func environment() (list []string) {
+	for _, v := range os.Environ() {
+		if !strings.HasPrefix(v, "MAINPID=") {
+			list = append(list, v)
+		}
+	}
+	return list
+}
+
+// Spawn is the process between hook and child: it starts args as a new process
+// of a session of its own, says its pid on stdout, and ends.
+func Spawn(args []string) error {
+	exe, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	pid, err := syscall.ForkExec(exe, append([]string{"belayd"}, args...), &syscall.ProcAttr{
+		Env: os.Environ(), Files: []uintptr{0, 2, 2, 3}, Sys: &syscall.SysProcAttr{Setsid: true},
+	})
+	if err != nil {
+		return err
+	}
+	fmt.Println(pid)
+	return nil
+}
+
+// wait returns nil when the parent says that the child has proved itself.
+func (h *hook) wait() error {
+	call := time.Duration(h.begun.CallNs)
+	silence := time.NewTimer(call)
+	defer silence.Stop()
+	extend := time.NewTicker(extendEvery)
+	defer extend.Stop()
+	phase := pb.Phase_PREPARE
+	for {
+		select {
+		case p := <-h.phases:
+			silence.Reset(call)
+			phase = p.Name
+			switch p.Name {
+			case pb.Phase_PROVEN:
+				return nil
+			case pb.Phase_FAILED:
+				return errors.New(p.Reason)
+			}
+		case reason := <-h.failed:
+			return errors.New(reason)
+		case <-h.child.Done():
+			return h.childEnd()
+		case <-h.conn.Done():
+			return fmt.Errorf("the running process %d has ended", h.parent.PID)
+		case <-silence.C:
+			if phase == pb.Phase_PREPARE {
+				return fmt.Errorf("the running process %d does not answer within %v", h.parent.PID, call)
+			}
+			return h.takeOver(call)
+		case <-extend.C:
+			_ = h.o.Notifier.Extend(2 * extendEvery) // without a manager nobody waits
+		case <-h.o.Stop:
+			return ErrStopped
+		}
+	}
+}
+
+// extendEvery is how often the manager is asked for more time.
+const extendEvery = 5 * time.Second
+
+// childEnd finds the reason why the child has ended: its own word, the parent's,
+// or none.
+func (h *hook) childEnd() error {
+	limit := time.After(childWords)
+	for {
+		select {
+		case reason := <-h.failed:
+			return errors.New(reason)
+		case p := <-h.phases:
+			if p.Name == pb.Phase_FAILED {
+				return errors.New(p.Reason)
+			}
+		case <-limit:
+			return fmt.Errorf("the new process %d has ended without a word: its log may tell", h.pid)
+		}
+	}
+}
+
+// childWords is how long the parent may take to say why a dead child failed.
+const childWords = time.Second
+
+// takeOver: the parent hangs in probation and has lost its say.
+func (h *hook) takeOver(limit time.Duration) error {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	if _, _, err := h.child.Call(ctx, &pb.Message{Body: &pb.Message_TakeOver{TakeOver: &pb.TakeOver{}}}); err != nil {
+		return fmt.Errorf("the running process %d does not answer, and neither is the new one ready: %w", h.parent.PID, err)
+	}
+	fmt.Fprintf(h.o.Out, "belayd: the old process %d does not answer; the new process %d takes over\n", h.parent.PID, h.pid)
+	h.conn.Close()
+	h.conn = nil
+	return nil
+}
+
+// handOver tells parent and manager, in this order: from the first on the end of
+// this process takes nothing back.
+func (h *hook) handOver() error {
+	if h.conn != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Duration(h.begun.CallNs))
+		_, _, err := h.conn.Call(ctx, &pb.Message{Body: &pb.Message_HandOver{HandOver: &pb.HandOver{}}})
+		cancel()
+		var no *Refused
+		switch {
+		case errors.As(err, &no):
+			return errors.New(no.Text)
+		case err != nil:
+			if err := h.takeOver(time.Duration(h.begun.CallNs)); err != nil {
+				return err
+			}
+		}
+	}
+	Fault("hook.handed")
+	if h.o.MainPID == 0 {
+		return ReleaseLine(HookOptions{Directory: h.o.Directory, BaseID: h.o.BaseID, Out: h.o.Out}, h.begun.Epoch, h.pid)
+	}
+	if err := h.o.Notifier.MainPID(h.pid, fmt.Sprintf("epoch %d takes over", h.begun.Epoch)); err != nil {
+		return fmt.Errorf("tell the service manager: %w", err)
+	}
+	Fault("hook.notified")
+	if err := h.o.Notifier.Barrier(barrierTime); err != nil {
+		return fmt.Errorf("the service manager does not answer: %w", err)
+	}
+	return nil
+}
+
+// barrierTime bounds the wait for the service manager.
+const barrierTime = 5 * time.Second
+
+// giveUp tells the parent why, which its own end would not, and ends the child.
+func (h *hook) giveUp(why error) {
+	if h.conn != nil {
+		_ = h.conn.Notify(&pb.Message{Body: &pb.Message_Phase{Phase: &pb.Phase{Name: pb.Phase_FAILED, Reason: why.Error()}}}) // it may be what has died
+	}
+	h.endChild()
+}
+
+// endChild has a child that did not make it end, by force if it does not.
+func (h *hook) endChild() {
+	id, ok := alive(h.pid)
+	h.child.Close()
+	if h.conn != nil {
+		h.conn.Close()
+	}
+	if !ok || !h.ours(id) {
+		return
+	}
+	waitGone(id, time.Duration(h.begun.CallNs))
+}
+
+// ours reports whether the process is a child that has not committed: one that
+// has drains its connections, and its parent sees to its end.
+func (h *hook) ours(id shm.Identity) bool {
+	seg, _, err := shm.Open(SegmentPath(h.o.Directory, h.o.BaseID))
+	if err != nil {
+		return false
+	}
+	defer seg.Close()
+	for _, p := range seg.Processes() {
+		if p.Identity == id {
+			return p.State == shm.StatePrepare || p.State == shm.StateStarting
+		}
+	}
+	return true // it has not even joined
+}
+
+// Release is line 2: the process that the service manager takes for the main one
+// releases the other.
+func Release(o HookOptions) error {
+	p, err := find(&o)
+	if err != nil {
+		return err
+	}
+	return ReleaseLine(o, p.Epoch, o.MainPID)
+}
+
+// ReleaseLine asks generation epoch to become main.
+func ReleaseLine(o HookOptions, epoch uint64, pid int) error {
+	c, err := Dial(SocketPath(o.Directory, o.BaseID, epoch), helloTime, nil)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	ctx, cancel := context.WithTimeoutCause(context.Background(), releaseTime, fmt.Errorf("nothing within %v", releaseTime))
+	defer cancel()
+	_, _, err = c.Call(ctx, &pb.Message{Body: &pb.Message_Release{Release: &pb.Release{MainPid: int64(pid)}}})
+	var no *Refused
+	if errors.As(err, &no) {
+		return errors.New(no.Text)
+	}
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(o.Out, "belayd: epoch %d (process %d) is main\n", epoch, pid)
+	return nil
+}
+
+// releaseTime bounds line 2; the new process waits call_time for a parent that
+// hangs.
+const releaseTime = 60 * time.Second

@@ -1,0 +1,103 @@
+package hotrestart
+
+import (
+	"log/slog"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"belay/internal/eventloop"
+	"belay/internal/shm"
+	"belay/internal/stats"
+)
+
+// Process is what the protocol has the process do in which it runs. The server
+// implements it. Calls come one at a time; none may wait for the network.
+type Process interface {
+	// Sockets lists every listen socket; the descriptors stay the process's.
+	Sockets() []Group
+	// Pause stops polling the sockets of these addresses, accepts what is queued on
+	// them, and returns when that is done.
+	Pause(taken []eventloop.Address)
+	// Resume polls again what Pause stopped.
+	Resume() error
+	// Renew takes the polled sockets out of the loops and in again, so that what
+	// was queued while the other process let go is reported.
+	Renew()
+	// Drain closes the listen sockets and ends the connections as they allow it. What
+	// is queued on a socket that was not taken is accepted first.
+	Drain()
+	// StepBack is Drain of a child that will not become main.
+	StepBack()
+	// Terminate ends a draining process within a time and tells how many
+	// connections are open now.
+	Terminate(within time.Duration) (connections int64)
+	// Turn reports whether every worker turns within the limit.
+	Turn(limit time.Duration) bool
+	// Connections is how many clients are connected; since and until are when
+	// draining began and when it is cut, zero if the process does not drain.
+	Connections() (open int64, since, until time.Time)
+
+	// Deltas is what was counted since the last DeltasTaken; own leaves out what
+	// other generations counted.
+	Deltas(own bool) []stats.Delta
+	DeltasTaken()
+	// DeltasReset forgets that anything was ever handed out.
+	DeltasReset()
+	// Apply adds what another generation counted; Forget says that it is gone.
+	Apply(epoch uint64, d []stats.Delta)
+	Forget(epoch uint64)
+	// Generations lists those that were heard of and not forgotten.
+	Generations() []uint64
+	// State is what passes to a child.
+	State() []Blob
+
+	// Headroom says whether there is memory for a second process.
+	Headroom() (note string, err error)
+	// BeforeRelease takes the listeners that the successor does not have out of the
+	// service manager's store, so that closing them closes them.
+	BeforeRelease(dropped []eventloop.Address)
+	// Main tells the process that it is main from now on.
+	Main()
+	// Leave has the process exit; everything was handed over.
+	Leave()
+}
+
+// Blob is a piece of state that passes from process to process.
+type Blob struct {
+	Owner   string // the package that wrote it and reads it
+	Version uint32
+	Data    []byte
+}
+
+// Options are what the protocol needs to know.
+type Options struct {
+	Directory string
+	BaseID    int
+	Program   string // version
+	Config    string // path that the process was started with
+	Workers   int
+	Started   time.Time     // of the first generation
+	Service   bool          // the process was started by a service manager
+	Watchdog  time.Duration // what the service manager expects; 0: none
+
+	Probation, MinInterval, Heartbeat, PrepareTime, CallTime, ShutdownTime time.Duration
+	MaxGenerations                                                         int
+	Log                                                                    *slog.Logger
+}
+
+// SegmentPath is where the segment of a base id is.
+func SegmentPath(dir string, base int) string {
+	return filepath.Join(dir, "hot-"+strconv.Itoa(base)+".shm")
+}
+
+// SocketPath is where the generation epoch listens.
+func SocketPath(dir string, base int, epoch uint64) string {
+	return filepath.Join(dir, "hot-"+strconv.Itoa(base)+"."+strconv.FormatUint(epoch, 10)+".sock")
+}
+
+// identity of a process that is alive.
+func alive(pid int) (shm.Identity, bool) {
+	id, err := shm.Of(pid)
+	return id, err == nil && id.Alive()
+}
