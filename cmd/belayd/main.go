@@ -9,26 +9,32 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"runtime"
 
 	"belay/examples"
 	"belay/internal/config"
+	"belay/internal/hotrestart"
 	"belay/internal/server"
+	"belay/internal/systemd"
 )
 
 // version is set by the linker.
 var version = "devel"
 
-const defaultConfig = "/etc/belay/belay.toml"
+const defaultConfig = server.DefaultConfig
 
 const usage = `usage: belayd [run] [--config FILE]    serve until SIGTERM
        belayd check [--config FILE]    say everything that is wrong with a configuration
+       belayd hot-restart [--config FILE] [--directory DIR] [--base-id N]
+                                       replace the running process; as a service: systemctl reload belay
+       belayd hot-restart --release    the second line of ExecReload=
        belayd quickstart               serve the built-in example; needs nothing else
-       belayd version                  print the version
+       belayd version                  print the versions of program, protocol and segment
 
 FILE is ` + defaultConfig + ` unless given; conf.d/*.toml beside it are read too.
 SIGTERM or SIGINT stops gracefully, a second one at once. SIGUSR1 reopens the access log.
-See belayd(8) and belay.toml(5).
+See belayd(8), belay.toml(5) and belay-hotrestart(7).
 `
 
 // errUsage has main exit with 2.
@@ -45,35 +51,39 @@ func main() {
 	}
 }
 
+// arguments are what the commands take.
+type arguments struct {
+	config    string
+	configSet bool
+	release   bool
+	directory string
+	baseID    int
+}
+
 // run does what the arguments ask for.
 func run(args []string, stdout, stderr io.Writer) error {
 	command := "run"
 	if len(args) > 0 && len(args[0]) > 0 && args[0][0] != '-' {
 		command, args = args[0], args[1:]
 	}
-	flags := flag.NewFlagSet("belayd "+command, flag.ContinueOnError)
-	flags.SetOutput(stderr)
-	flags.Usage = func() { fmt.Fprint(stderr, usage) }
-	path := flags.String("config", defaultConfig, "configuration file")
-	if err := flags.Parse(args); err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			return nil
-		}
-		return errUsage
+	if command == hotrestart.SpawnCommand {
+		return hotrestart.Spawn(args)
 	}
-	if flags.NArg() > 0 {
-		fmt.Fprintf(stderr, "belayd: unexpected argument %q\n%s", flags.Arg(0), usage)
-		return errUsage
+	a, err := parse(command, args, stderr)
+	if err != nil || a == nil {
+		return err
 	}
 	switch command {
 	case "run":
-		return serve(*path, stderr)
+		return serve(a.config, stderr)
 	case "check":
-		return check(*path, stdout)
+		return check(a.config, stdout)
+	case "hot-restart":
+		return hotRestart(a, stderr)
 	case "quickstart":
 		return quickstart(stdout, stderr)
 	case "version":
-		fmt.Fprintf(stdout, "belayd %s %s %s/%s\n", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+		fmt.Fprintf(stdout, "belayd %s %s %s/%s\nhot restart: %s\n", version, runtime.Version(), runtime.GOOS, runtime.GOARCH, hotrestart.Versions())
 		return nil
 	case "help":
 		fmt.Fprint(stdout, usage)
@@ -83,23 +93,81 @@ func run(args []string, stdout, stderr io.Writer) error {
 	return errUsage
 }
 
+// parse reads the flags of a command; nil: help was asked for and given.
+func parse(command string, args []string, stderr io.Writer) (*arguments, error) {
+	a := &arguments{}
+	flags := flag.NewFlagSet("belayd "+command, flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.Usage = func() { fmt.Fprint(stderr, usage) }
+	flags.StringVar(&a.config, "config", defaultConfig, "configuration file")
+	if command == "hot-restart" {
+		flags.BoolVar(&a.release, "release", false, "release the old process")
+		flags.StringVar(&a.directory, "directory", "", "where the running process has its hot-restart files")
+		flags.IntVar(&a.baseID, "base-id", -1, "hot_restart.base_id of the running process")
+	}
+	if err := flags.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return nil, nil
+		}
+		return nil, errUsage
+	}
+	if flags.NArg() > 0 {
+		fmt.Fprintf(stderr, "belayd: unexpected argument %q\n%s", flags.Arg(0), usage)
+		return nil, errUsage
+	}
+	flags.Visit(func(f *flag.Flag) { a.configSet = a.configSet || f.Name == "config" })
+	return a, nil
+}
+
 // serve runs the daemon.
 func serve(path string, stderr io.Writer) error {
 	server.TuneStart()
-	cfg, err := config.Load(path)
+	full, err := filepath.Abs(path)
 	if err != nil {
 		return err
 	}
-	return server.Run(context.Background(), server.Options{Config: cfg, Version: version, Log: logger(cfg, stderr)})
+	return server.Run(context.Background(), server.Options{
+		Load: func() (*config.Config, error) { return config.Load(path) }, ConfigPath: full, Version: version,
+		Log: func(cfg *config.Config, epoch func() uint64) *slog.Logger { return logger(cfg, stderr, epoch) },
+	})
 }
 
-// logger writes to stderr, which a service manager collects with its own times.
-func logger(cfg *config.Config, w io.Writer) *slog.Logger {
-	o := &slog.HandlerOptions{Level: cfg.Server.LogLevel}
+// hotRestart is the hook of systemctl reload, and its like without systemd.
+func hotRestart(a *arguments, stderr io.Writer) error {
+	o := server.ReloadOptions{Directory: a.directory, BaseID: a.baseID, Version: version, Out: stderr}
+	if a.configSet {
+		full, err := filepath.Abs(a.config)
+		if err != nil {
+			return err
+		}
+		o.Config = full
+	}
+	if a.release {
+		return server.Release(o)
+	}
+	return server.Reload(o)
+}
+
+// logger writes to stderr, which a service manager collects with its own times;
+// to the journal it also speaks the journal's own language.
+func logger(cfg *config.Config, w io.Writer, epoch func() uint64) *slog.Logger {
+	if systemd.OnJournal() && cfg.Server.LogFormat != "json" {
+		return slog.New(systemd.NewJournalHandler(w, cfg.Server.LogLevel, epoch))
+	}
+	o := &slog.HandlerOptions{Level: cfg.Server.LogLevel, ReplaceAttr: withoutID}
 	if cfg.Server.LogFormat == "json" {
 		return slog.New(slog.NewJSONHandler(w, o))
 	}
 	return slog.New(slog.NewTextHandler(w, o))
+}
+
+// withoutID leaves the journal's message ids out of a log that is not the
+// journal's.
+func withoutID(groups []string, a slog.Attr) slog.Attr {
+	if len(groups) == 0 && a.Key == systemd.MessageID {
+		return slog.Attr{}
+	}
+	return a
 }
 
 // check prints every problem, and how much there is if there is none.
@@ -121,8 +189,13 @@ func quickstart(stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	ready := func() { fmt.Fprintf(stdout, quickstartText, cfg.Admin.Socket) }
-	return server.Run(context.Background(), server.Options{Config: cfg, Version: version, Log: logger(cfg, stderr), Ready: ready})
+	return server.Run(context.Background(), server.Options{
+		Load: func() (*config.Config, error) { return cfg, nil }, Version: version,
+		Log: func(*config.Config, func() uint64) *slog.Logger {
+			return logger(cfg, stderr, func() uint64 { return 0 })
+		},
+		Ready: func(*config.Config) { fmt.Fprintf(stdout, quickstartText, cfg.Admin.Socket) },
+	})
 }
 
 const quickstartText = `

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"runtime"
 	"testing"
@@ -69,7 +68,8 @@ endpoints = [{ id = "a", address = %q }]
 	if err != nil {
 		tb.Fatal(err)
 	}
-	s, err := build(Options{Config: cfg, Version: "test", Log: slog.New(slog.DiscardHandler)})
+	s := newServer(cfg, "test", nil)
+	err = s.build()
 	if err != nil {
 		tb.Fatal(err)
 	}

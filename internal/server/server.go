@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
-	"os/signal"
 	"runtime"
 	"runtime/debug"
 	"sync"
@@ -22,19 +21,12 @@ import (
 	"belay/internal/cluster"
 	"belay/internal/config"
 	"belay/internal/eventloop"
+	"belay/internal/hotrestart"
 	"belay/internal/httpproxy"
 	"belay/internal/listener"
 	"belay/internal/stats"
+	"belay/internal/systemd"
 )
-
-// Options are what a Server needs beside its configuration.
-type Options struct {
-	Config  *config.Config
-	Version string
-	Log     *slog.Logger
-	// Ready is called once when every listener accepts.
-	Ready func()
-}
 
 // Server is one running belay.
 type Server struct {
@@ -51,10 +43,36 @@ type Server struct {
 	workers   []*worker
 	limit     *listener.Limit
 	admin     *admin.Server
-	running   sync.WaitGroup
+	running   running
+
+	parent  *hotrestart.Parent // of a child, also when it is main; nil: cold start
+	node    *hotrestart.Node   // nil: hot restart is off
+	origin  time.Time          // start of the first generation
+	service service
+	memory  memory
+	turns   turns
+	inherit inherited
+	passed  []hotrestart.Group // admin sockets of the parent
+
+	exportAll  *stats.Exporter
+	exportOwn  *stats.Exporter
+	handedOwn  bool // which of the two the last Deltas came from; the node's
+	drainSince time.Time
+	drainUntil atomic.Int64              // Unix ns; 0: this process does not drain
+	cut        atomic.Int64              // connections cut at the end of draining
+	announced  atomic.Pointer[time.Time] // since when belayctl drain is on; nil: it is not
+	announceAt *time.Time                // as the parent had it
+	commands   chan func()               // for serve
+	gone       <-chan struct{}           // serve's; see drained
 
 	state atomic.Int32 // serverState
 	copies
+}
+
+// running is the workers' goroutines.
+type running struct {
+	sync.WaitGroup
+	on atomic.Bool
 }
 
 // serverState is what /ready tells.
@@ -63,18 +81,13 @@ type serverState int32
 const (
 	starting serverState = iota
 	serving
+	draining
 	stopping
 )
 
 // String is the reason that /ready gives.
 func (s serverState) String() string {
-	switch s {
-	case starting:
-		return "starting"
-	case serving:
-		return "serving"
-	}
-	return "stopping"
+	return [...]string{"starting", "serving", "draining", "stopping"}[s]
 }
 
 // worker is one event loop with what it owns.
@@ -82,79 +95,15 @@ type worker struct {
 	loop      *eventloop.Worker
 	shard     *stats.Shard
 	proxy     *httpproxy.Worker
-	acceptors []*listener.Acceptor // loop only
+	acceptors []*listener.Acceptor // as Server.listeners; loop only
 }
 
 // boundListener is a listener with its sockets and its compiled plan.
 type boundListener struct {
 	*listener.Listener
-	plan *httpproxy.Plan
-}
-
-// Run serves until ctx ends or a signal asks it to stop: SIGTERM and SIGINT stop
-// gracefully, a second one at once; SIGUSR1 reopens the access log; SIGHUP, which
-// would end a process that ignores it, is refused with a word in the log.
-func Run(ctx context.Context, o Options) error {
-	signals := make(chan os.Signal, 4)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGUSR1, syscall.SIGHUP)
-	defer signal.Stop(signals)
-
-	s, err := build(o)
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	if err := s.start(ctx); err != nil {
-		s.end()
-		return err
-	}
-	if o.Ready != nil {
-		o.Ready()
-	}
-	s.wait(ctx, signals)
-	s.stop(signals)
-	s.end()
-	return nil
-}
-
-// wait handles signals until one asks to stop.
-func (s *Server) wait(ctx context.Context, signals <-chan os.Signal) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case sig := <-signals:
-			if s.stopSignal(sig) {
-				s.log.Info("stopping", "signal", sig.String(), "stop_time", s.cfg.Server.StopTime)
-				return
-			}
-		}
-	}
-}
-
-// stopSignal handles a signal and reports whether it asks to stop.
-func (s *Server) stopSignal(sig os.Signal) bool {
-	switch sig {
-	case syscall.SIGUSR1:
-		s.reopen()
-	case syscall.SIGHUP:
-		s.log.Warn("SIGHUP ignored: a changed configuration takes a restart")
-	default:
-		return true
-	}
-	return false
-}
-
-func (s *Server) reopen() {
-	if s.access == nil {
-		return
-	}
-	if err := s.access.Reopen(); err != nil {
-		s.log.Error("access log not reopened; writing to the old file", "error", err)
-		return
-	}
-	s.log.Info("access log reopened")
+	plan    *httpproxy.Plan
+	manager bool // the sockets are those of a socket unit
+	given   bool // a child has taken them and accepts; the node's
 }
 
 // TuneStart lets the heap grow freely until the server is ready, when Run sets
@@ -173,40 +122,58 @@ const (
 	serveGC = 200
 )
 
-// build makes every object, binds every socket, and runs nothing yet.
-func build(o Options) (*Server, error) {
-	cfg := o.Config
-	s := &Server{cfg: cfg, version: o.Version, log: o.Log, started: time.Now(), registry: stats.NewRegistry()}
+// build makes every object, obtains every socket, and runs nothing yet.
+func (s *Server) build() error {
+	s.registry = stats.NewRegistry()
+	s.exportAll = stats.NewExporter(s.registry)
+	s.exportOwn = stats.NewExporter(s.registry)
+	s.exportOwn.Own = true
 	if err := s.openAccessLog(); err != nil {
-		return nil, err
+		return err
 	}
 	index := s.buildClusters()
-	n := cfg.Server.Workers
-	if n == 0 {
-		n = runtime.GOMAXPROCS(0)
+	if err := s.takeFromParent(); err != nil {
+		return err
 	}
+	n := s.workerCount()
 	if err := s.buildListeners(index, n); err != nil {
 		s.closeListeners()
-		return nil, err
+		return err
 	}
-	s.limit = &listener.Limit{Max: connectionLimit(cfg.Server.MaxConnections)}
+	s.limit = &listener.Limit{Max: connectionLimit(s.cfg.Server.MaxConnections)}
 	s.registerOwn()
 	if err := s.buildWorkers(n); err != nil {
 		s.closeListeners()
-		return nil, err
+		return err
 	}
-	if cfg.Admin.Socket != "" || cfg.Admin.MetricsAddress.IsValid() {
+	if s.cfg.Admin.Socket != "" || s.cfg.Admin.MetricsAddress.IsValid() {
 		s.admin = admin.New(s, s.log)
 	}
-	return s, nil
+	return nil
 }
+
+// workerCount is how many workers there are to be.
+func (s *Server) workerCount() int {
+	if n := s.cfg.Server.Workers; n > 0 {
+		return n
+	}
+	return defaultWorkers
+}
+
+// defaultWorkers is the CPUs that this process may use, quota included; asked
+// before start changes GOMAXPROCS.
+var defaultWorkers = runtime.GOMAXPROCS(0)
 
 func (s *Server) openAccessLog() error {
 	c := s.cfg.AccessLog
 	if c.Output == "none" {
 		return nil
 	}
-	l, err := accesslog.New(accesslog.Config{Output: c.Output, Format: c.Format, QueueSize: c.QueueSize, FlushInterval: c.FlushInterval},
+	var lock sync.Locker // no generation writes into another's line
+	if s.node != nil {
+		lock = s.node.Segment().AccessLogLock()
+	}
+	l, err := accesslog.New(accesslog.Config{Output: c.Output, Format: c.Format, QueueSize: c.QueueSize, FlushInterval: c.FlushInterval, Lock: lock},
 		func(err error) { s.log.Error("access log", "error", err) })
 	if err != nil {
 		return fmt.Errorf("access_log: %w", err)
@@ -239,18 +206,20 @@ const initialDNSWait = 2 * time.Second
 func (s *Server) buildListeners(index map[string]int, workers int) error {
 	var errs []error
 	for _, lc := range s.cfg.Listeners {
-		plan, err := httpproxy.NewPlan(lc, index, s.registry)
+		b, err := s.open(lc, workers)
+		if err == nil {
+			b.plan, err = httpproxy.NewPlan(b.Config, index, s.registry)
+		}
 		if err != nil {
 			errs = append(errs, err)
 			continue
 		}
-		l, err := listener.Open(lc, workers)
-		if err != nil {
-			errs = append(errs, err)
-			continue
+		for _, w := range b.Warnings() {
+			s.log.Warn("inherited sockets differ from the configuration", "listener", lc.Name, "what", w)
 		}
-		s.listeners = append(s.listeners, &boundListener{l, plan})
+		s.listeners = append(s.listeners, b)
 	}
+	s.dropUnused()
 	return errors.Join(errs...)
 }
 
@@ -321,6 +290,7 @@ func (s *Server) start(ctx context.Context) error {
 	// The control plane needs a thread beside the workers', or it waits 10 ms for
 	// a slice.
 	runtime.GOMAXPROCS(len(s.workers) + 1)
+	s.service.started()
 	s.resolver.Start(ctx)
 	s.resolver.WaitInitial(ctx)
 	for _, w := range s.workers {
@@ -332,16 +302,38 @@ func (s *Server) start(ctx context.Context) error {
 			}
 		}()
 	}
+	s.running.on.Store(true)
+	if s.parent != nil {
+		return s.commit(ctx)
+	}
 	if err := s.startAdmin(); err != nil {
 		return err
 	}
 	if err := s.onWorkers((*worker).accept); err != nil {
 		return err
 	}
+	if s.node != nil {
+		if err := s.node.Run(s); err != nil {
+			return fmt.Errorf("hot_restart: %w", err)
+		}
+	}
+	s.serving()
+	s.service.becomeMain()
+	return s.notifyReady()
+}
+
+// serving is the state from here on.
+func (s *Server) serving() {
 	tuneServing()
 	s.state.Store(int32(serving))
-	s.log.Info("ready", "workers", len(s.workers), "listeners", len(s.listeners), "clusters", len(s.clusters),
+	s.log.Info("ready", systemd.MessageID, systemd.EventReady, "workers", len(s.workers), "listeners", len(s.listeners), "clusters", len(s.clusters),
 		"max_connections", s.limit.Max, "took", time.Since(s.started).Round(time.Microsecond))
+}
+
+func (s *Server) notifyReady() error {
+	if err := s.service.notifier.Ready(s.service.statusText()); err != nil {
+		return fmt.Errorf("tell the service manager: %w", err)
+	}
 	return nil
 }
 
@@ -393,4 +385,18 @@ func (s *Server) onWorkers(f func(*worker) error) error {
 		all = errors.Join(all, <-errs)
 	}
 	return all
+}
+
+// onAcceptors runs f on the acceptors of the listeners that match, each on its
+// worker, and waits for all.
+func (s *Server) onAcceptors(match func(*boundListener) bool, f func(*listener.Acceptor) error) error {
+	return s.onWorkers(func(w *worker) error {
+		var all error
+		for i, a := range w.acceptors {
+			if match(s.listeners[i]) {
+				all = errors.Join(all, f(a))
+			}
+		}
+		return all
+	})
 }

@@ -27,15 +27,15 @@ const snapshotWait = time.Second
 func (s *Server) Snapshot() *stats.Snapshot {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.last == nil {
-		s.last = make([][]uint64, len(s.workers))
-	}
 	s.collect()
 	return s.registry.Merge(s.last)
 }
 
 // collect replaces the copies that the workers deliver in time.
 func (s *Server) collect() {
+	if s.last == nil {
+		s.last = make([][]uint64, len(s.workers))
+	}
 	type part struct {
 		worker int
 		values []uint64
@@ -62,7 +62,10 @@ func (s *Server) collect() {
 // Ready says whether the server serves, and if not why.
 func (s *Server) Ready() (bool, string) {
 	st := serverState(s.state.Load())
-	if st == serving {
+	switch {
+	case st == serving && s.announced.Load() != nil:
+		return false, "draining"
+	case st == serving:
 		return true, "ready"
 	}
 	return false, st.String()

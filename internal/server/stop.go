@@ -4,6 +4,9 @@ import (
 	"context"
 	"os"
 	"time"
+
+	"belay/internal/eventloop"
+	"belay/internal/systemd"
 )
 
 // stop ends serving: no new connections, replies to what is in flight with the
@@ -11,46 +14,61 @@ import (
 // signal, the end of what is left.
 func (s *Server) stop(signals <-chan os.Signal) {
 	s.state.Store(int32(stopping))
-	s.onWorkers(func(w *worker) error {
-		for _, a := range w.acceptors {
-			a.Stop()
+	if !s.draining() {
+		if s.cfg.Server.RefuseOnStop {
+			s.service.unstore(s.addresses())
 		}
-		return nil
-	})
-	s.closeListeners()
-	empty := make(chan struct{}, len(s.workers))
-	s.onWorkers(func(w *worker) error {
-		w.proxy.Drain(func() { empty <- struct{}{} })
-		return nil
-	})
-	deadline := time.NewTimer(s.cfg.Server.StopTime)
-	defer deadline.Stop()
-	for left := len(s.workers); left > 0; {
+		_ = s.onAcceptors(all, stopAccepting)
+		s.closeListeners()
+	}
+	hurry := make(chan struct{})
+	ended := make(chan struct{})
+	go s.hurryOn(signals, hurry, ended)
+	if s.drainAll(s.cfg.Server.StopTime, hurry) {
+		s.log.Info("stopped", systemd.MessageID, systemd.EventStopped, "connections_cut", 0)
+	} else {
+		why := "stop_time is over"
 		select {
-		case <-empty:
-			left--
-		case <-deadline.C:
-			s.abort("stop_time is over")
-			return
+		case <-hurry:
+			why = "second signal"
+		default:
+		}
+		s.abort(why)
+	}
+	close(ended)
+}
+
+// hurryOn closes hurry at a second signal to stop.
+func (s *Server) hurryOn(signals <-chan os.Signal, hurry chan<- struct{}, ended <-chan struct{}) {
+	for {
+		select {
 		case sig := <-signals:
-			if !s.stopSignal(sig) {
-				continue
+			if s.stopSignal(sig) {
+				close(hurry)
+				return
 			}
-			s.abort("second signal")
+		case <-ended:
 			return
 		}
 	}
-	s.log.Info("stopped", "connections_cut", 0)
+}
+
+func (s *Server) addresses() (list []eventloop.Address) {
+	for _, l := range s.listeners {
+		list = append(list, l.Address)
+	}
+	return list
 }
 
 // abort cuts the connections that are left.
 func (s *Server) abort(why string) {
 	cut := s.limit.Active()
-	s.onWorkers(func(w *worker) error {
+	_ = s.onWorkers(func(w *worker) error {
 		w.proxy.Abort()
 		return nil
 	})
-	s.log.Warn("stopped", "reason", why, "connections_cut", cut)
+	s.cut.Add(cut)
+	s.log.Warn("stopped", systemd.MessageID, systemd.EventStopped, "reason", why, "connections_cut", cut)
 }
 
 // end stops what still runs and closes what is open; after a failed start too.
@@ -61,24 +79,40 @@ func (s *Server) end() {
 	s.running.Wait()
 	if s.admin != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), adminGrace)
-		s.admin.Shutdown(ctx)
+		_ = s.admin.Shutdown(ctx) // it says itself what it cut
 		cancel()
 	}
 	s.closeListeners()
+	s.closePassed()
 	if s.access != nil {
-		s.access.Close()
+		if err := s.access.Close(); err != nil {
+			s.log.Error("access log", "error", err)
+		}
+	}
+	s.leave()
+}
+
+// leave ends the process's part in the chain of generations.
+func (s *Server) leave() {
+	s.service.end()
+	if s.node != nil {
+		s.node.Close()
 	}
 }
 
 // adminGrace is how long an admin request may take to end at the stop.
 const adminGrace = 500 * time.Millisecond
 
+// closeListeners closes the sockets. The file of a Unix socket goes with them,
+// unless the socket lives on: in the service manager's store or a socket unit, or
+// with the process that replaced this one.
 func (s *Server) closeListeners() {
+	mine := !s.draining() && (s.parent == nil || s.service.main.Load())
 	for _, l := range s.listeners {
 		open := l.Sockets() > 0
 		l.Close()
-		if p := l.Config.Unix; open && p != "" && p[0] != '@' {
-			os.Remove(p)
+		if p := l.Config.Unix; open && mine && p != "" && p[0] != '@' && !l.manager && !s.service.keeps(l.Address) {
+			_ = os.Remove(p)
 		}
 	}
 }

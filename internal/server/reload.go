@@ -1,0 +1,94 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strconv"
+	"syscall"
+
+	"belay/internal/config"
+	"belay/internal/hotrestart"
+	"belay/internal/systemd"
+)
+
+// ReloadOptions are what a hot restart from outside needs.
+type ReloadOptions struct {
+	Config    string // of the new process; "": the running one's
+	Directory string // "": $RUNTIME_DIRECTORY, else what Config, or the default one, says
+	BaseID    int    // < 0: the only one in the directory
+	Version   string
+	Out       io.Writer
+}
+
+// Reload replaces the running process and returns when the new one has proved
+// itself, or with the reason why the old one serves on. It is line 1 of
+// ExecReload=, and all there is to do without a service manager.
+func Reload(o ReloadOptions) error {
+	h, err := o.hook()
+	if err != nil {
+		return err
+	}
+	if h.MainPID != 0 && h.Notifier == nil {
+		return errors.New("NOTIFY_SOCKET is not set, so the service manager cannot be told of a new process: the unit needs NotifyAccess=exec")
+	}
+	stop := make(chan os.Signal, 1)
+	signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT)
+	defer signal.Stop(stop)
+	h.Stop = stop
+	err = hotrestart.Hook(h)
+	if errors.Is(err, hotrestart.ErrStopped) && h.MainPID != 0 {
+		fmt.Fprintln(o.Out, "belayd:", err)
+		return nil // the manager would count the unit as failed
+	}
+	return err
+}
+
+// Release is line 2 of ExecReload=.
+func Release(o ReloadOptions) error {
+	h, err := o.hook()
+	if err != nil {
+		return err
+	}
+	if h.MainPID == 0 {
+		return errors.New("--release is for ExecReload=: MAINPID is not set")
+	}
+	return hotrestart.Release(h)
+}
+
+func (o *ReloadOptions) hook() (hotrestart.HookOptions, error) {
+	h := hotrestart.HookOptions{Directory: o.Directory, BaseID: o.BaseID, Config: o.Config, Program: o.Version, Out: o.Out, Notifier: systemd.NewNotifier()}
+	if text := os.Getenv("MAINPID"); text != "" {
+		pid, err := strconv.Atoi(text)
+		if err != nil {
+			return h, fmt.Errorf("MAINPID=%q: %w", text, err)
+		}
+		h.MainPID = pid
+	}
+	if h.Directory != "" {
+		return h, nil
+	}
+	if h.Directory = hotRestartDirectory(&config.Config{}); h.Directory != "" {
+		return h, nil
+	}
+	path := o.Config
+	if path == "" {
+		path = DefaultConfig
+	}
+	cfg, err := config.Load(path)
+	if err != nil {
+		return h, err
+	}
+	if h.Directory = hotRestartDirectory(cfg); h.Directory == "" {
+		return h, fmt.Errorf("%s: neither hot_restart.directory nor admin.socket says where the running process is", path)
+	}
+	if h.BaseID < 0 {
+		h.BaseID = cfg.HotRestart.BaseID
+	}
+	return h, nil
+}
+
+// DefaultConfig is where the configuration is.
+const DefaultConfig = "/etc/belay/belay.toml"
