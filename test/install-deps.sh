@@ -11,9 +11,15 @@ set -eu
 packages='
 ca-certificates
 curl
+dbus
+debootstrap
 gcc
 haproxy
+iproute2
+libarchive-tools
 libc6-dev
+lintian
+logrotate
 mandoc
 nghttp2-client
 nginx-light
@@ -21,13 +27,17 @@ procps
 prometheus
 python3
 python3-websockets
+rpm
+shellcheck
 strace
+systemd
 util-linux
 wrk
 '
 # gcc, libc6-dev: the race detector links with cgo. nghttp2-client: h2load.
 # prometheus: promtool. util-linux: prlimit, taskset. procps: what a person
-# needs to look at a test that hangs.
+# needs to look at a test that hangs. debootstrap: the root of a newer Debian.
+# lintian, rpm, libarchive-tools (bsdtar), shellcheck: make packages-check.
 services='nginx haproxy prometheus prometheus-node-exporter'
 
 missing=
