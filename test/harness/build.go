@@ -45,6 +45,24 @@ func Root(t testing.TB) string {
 // race it has the race detector, which needs a C compiler.
 func Binary(t testing.TB, name string, race bool) string {
 	t.Helper()
+	if !race {
+		return build(t, name, "", []string{"CGO_ENABLED=0"})
+	}
+	if _, err := exec.LookPath("gcc"); err != nil {
+		t.Skip("the race detector needs gcc")
+	}
+	return build(t, name, ".race", []string{"CGO_ENABLED=1"}, "-race")
+}
+
+// FaultBinary is a belayd that can be made to die, stop or wait at the points of
+// a hot restart; see Fault in package hotrestart.
+func FaultBinary(t testing.TB) string {
+	t.Helper()
+	return build(t, "belayd", ".fault", []string{"CGO_ENABLED=0"}, "-tags=fault")
+}
+
+func build(t testing.TB, name, suffix string, env []string, args ...string) string {
+	t.Helper()
 	builds.Lock()
 	defer builds.Unlock()
 	if builds.dir == "" {
@@ -54,27 +72,17 @@ func Binary(t testing.TB, name string, race bool) string {
 		}
 		builds.dir = dir
 	}
-	file := name
-	args := []string{"build", "-trimpath", "-ldflags", "-X main.version=test"}
-	env := append(os.Environ(), "CGO_ENABLED=0")
-	if race {
-		if _, err := exec.LookPath("gcc"); err != nil {
-			t.Skip("the race detector needs gcc")
-		}
-		file += ".race"
-		args = append(args, "-race")
-		env = append(os.Environ(), "CGO_ENABLED=1")
-	}
-	path := filepath.Join(builds.dir, file)
-	err, done := builds.err[file]
+	path := filepath.Join(builds.dir, name+suffix)
+	err, done := builds.err[path]
 	if !done {
-		cmd := exec.Command("go", append(args, "-o", path, "./cmd/"+name)...)
+		args = append([]string{"build", "-trimpath", "-ldflags", "-X main.version=test", "-o", path}, args...)
+		cmd := exec.Command("go", append(args, "./cmd/"+name)...)
 		cmd.Dir = Root(t)
-		cmd.Env = env
+		cmd.Env = append(os.Environ(), env...)
 		if out, e := cmd.CombinedOutput(); e != nil {
 			err = fmt.Errorf("go build ./cmd/%s: %w\n%s", name, e, out)
 		}
-		builds.err[file] = err
+		builds.err[path] = err
 	}
 	if err != nil {
 		t.Fatal(err)

@@ -18,6 +18,7 @@ import (
 // Options say how a daemon is started; the zero value is the ordinary way.
 type Options struct {
 	Race     bool              // the build with the race detector
+	Fault    bool              // the build in which faults can be asked for
 	Files    map[string]string // further files beside belay.toml, by relative name
 	Env      []string          // added to the environment
 	NoFile   int               // RLIMIT_NOFILE, soft and hard; 0: as it is
@@ -38,6 +39,7 @@ type Daemon struct {
 
 	t      testing.TB
 	o      Options
+	hooks  int // hot restarts begun
 	cmd    *exec.Cmd
 	ready  chan struct{}
 	exited chan struct{}
@@ -112,10 +114,18 @@ func (d *Daemon) preamble(config string) string {
 	return b.String()
 }
 
+// binary is the build that the options ask for.
+func (d *Daemon) binary() string {
+	if d.o.Fault {
+		return FaultBinary(d.t)
+	}
+	return Binary(d.t, "belayd", d.o.Race)
+}
+
 // run starts the process with args and begins to collect what it says.
 func (d *Daemon) run(args ...string) {
 	d.t.Helper()
-	argv := append(append([]string{}, d.o.Wrap...), Binary(d.t, "belayd", d.o.Race))
+	argv := append(append([]string{}, d.o.Wrap...), d.binary())
 	argv = append(argv, args...)
 	if d.o.NoFile > 0 {
 		limit := fmt.Sprintf("ulimit -n %d && exec \"$@\"", d.o.NoFile)
