@@ -75,13 +75,13 @@ func run(args []string, stdout, stderr io.Writer) error {
 	}
 	switch command {
 	case "run":
-		return serve(a.config, stderr)
+		return serve(a.config)
 	case "check":
 		return check(a.config, stdout)
 	case "hot-restart":
 		return hotRestart(a, stderr)
 	case "quickstart":
-		return quickstart(stdout, stderr)
+		return quickstart(stdout)
 	case "version":
 		fmt.Fprintf(stdout, "belayd %s %s %s/%s\nhot restart: %s\n", version, runtime.Version(), runtime.GOOS, runtime.GOARCH, hotrestart.Versions())
 		return nil
@@ -120,15 +120,14 @@ func parse(command string, args []string, stderr io.Writer) (*arguments, error) 
 }
 
 // serve runs the daemon.
-func serve(path string, stderr io.Writer) error {
+func serve(path string) error {
 	server.TuneStart()
 	full, err := filepath.Abs(path)
 	if err != nil {
 		return err
 	}
 	return server.Run(context.Background(), server.Options{
-		Load: func() (*config.Config, error) { return config.Load(path) }, ConfigPath: full, Version: version,
-		Log: func(cfg *config.Config, epoch func() uint64) *slog.Logger { return logger(cfg, stderr, epoch) },
+		Load: func() (*config.Config, error) { return config.Load(path) }, ConfigPath: full, Version: version, Stderr: os.Stderr, Log: logger,
 	})
 }
 
@@ -184,16 +183,13 @@ func check(path string, stdout io.Writer) error {
 }
 
 // quickstart serves the embedded example and says what to try.
-func quickstart(stdout, stderr io.Writer) error {
+func quickstart(stdout io.Writer) error {
 	cfg, err := config.Parse("quickstart.toml", examples.Quickstart)
 	if err != nil {
 		return err
 	}
 	return server.Run(context.Background(), server.Options{
-		Load: func() (*config.Config, error) { return cfg, nil }, Version: version,
-		Log: func(*config.Config, func() uint64) *slog.Logger {
-			return logger(cfg, stderr, func() uint64 { return 0 })
-		},
+		Load: func() (*config.Config, error) { return cfg, nil }, Version: version, Stderr: os.Stderr, Log: logger,
 		Ready: func(*config.Config) { fmt.Fprintf(stdout, quickstartText, cfg.Admin.Socket) },
 	})
 }

@@ -56,15 +56,7 @@ func TestPausePingPong(t *testing.T) {
 	})
 	scraper := &http.Client{Transport: &http.Transport{}}
 	defer scraper.CloseIdleConnections()
-	poll(func() error {
-		resp, err := scraper.Get("http://" + p.metrics + "/metrics")
-		if err != nil {
-			return err
-		}
-		defer resp.Body.Close()
-		_, err = io.Copy(io.Discard, resp.Body)
-		return err
-	})
+	poll(func() error { return scrape(scraper, "http://"+p.metrics+"/metrics") })
 	turns := []struct {
 		name      string
 		idle, own *Server
@@ -83,6 +75,16 @@ func TestPausePingPong(t *testing.T) {
 	if !nonblocking(t, p.old) {
 		t.Error("a socket blocks now")
 	}
+}
+
+func scrape(c *http.Client, url string) error {
+	resp, err := c.Get(url)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	_, err = io.Copy(io.Discard, resp.Body)
+	return err
 }
 
 // TestPausedConnectionsWait: nobody accepts, and nobody is turned away.

@@ -59,8 +59,6 @@ type Process interface {
 	BeforeRelease(dropped []eventloop.Address)
 	// Main tells the process that it is main from now on.
 	Main()
-	// Leave has the process exit; everything was handed over.
-	Leave()
 }
 
 // Blob is a piece of state that passes from process to process.

@@ -54,7 +54,7 @@ func (s *Server) inheritAdmin() error {
 
 func (s *Server) serveAdmin(name string, at eventloop.Address) error {
 	for i, g := range s.passed {
-		if g.Address == at && len(g.FDs) > 0 {
+		if g.Name == name && g.Address == at && len(g.FDs) > 0 {
 			fd := g.FDs[0]
 			s.passed[i].FDs = g.FDs[1:]
 			return s.admin.ServeInherited(name, fd, at)

@@ -2,7 +2,6 @@ package server
 
 import (
 	"fmt"
-	"os"
 	"time"
 
 	"belay/internal/cluster"
@@ -234,10 +233,4 @@ func (s *Server) Main() {
 	s.service.becomeMain()
 	go s.service.tell() // it asks the node
 	s.log.Info("serving", systemd.MessageID, systemd.EventReady, "workers", len(s.workers), "listeners", len(s.listeners), "clusters", len(s.clusters))
-}
-
-// Leave has the process exit.
-func (s *Server) Leave() {
-	s.log.Info("left")
-	os.Exit(0)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -25,9 +26,11 @@ type Options struct {
 	// is off.
 	ConfigPath string
 	Version    string
-	// Log makes the logger that the configuration asks for; epoch tells the number
-	// of the generation.
-	Log func(c *config.Config, epoch func() uint64) *slog.Logger
+	// Stderr is where the log goes.
+	Stderr *os.File
+	// Log makes the logger that the configuration asks for, which writes to w; epoch
+	// tells the number of the generation.
+	Log func(c *config.Config, w io.Writer, epoch func() uint64) *slog.Logger
 	// Ready is called once when every listener accepts.
 	Ready func(*config.Config)
 }
@@ -84,11 +87,13 @@ func create(o Options, parent *hotrestart.Parent) (*Server, error) {
 		return nil, err
 	}
 	s := newServer(cfg, o.Version, parent)
-	s.log = o.Log(cfg, s.epoch)
+	out := &logOutput{w: o.Stderr}
+	s.log = o.Log(cfg, out, s.epoch)
 	s.memory.limit(s)
 	if err := s.join(o.ConfigPath); err != nil {
 		return nil, err
 	}
+	out.share(s.node)
 	if err := s.build(); err != nil {
 		s.leave()
 		return nil, err
