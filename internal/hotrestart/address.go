@@ -15,6 +15,9 @@ type Group struct {
 	// Manager says that the sockets belong to a socket unit of the service
 	// manager, which made them.
 	Manager bool
+	// Total is how many sockets the parent has; FDs is empty where they were not
+	// asked for.
+	Total int
 }
 
 func toAddress(a eventloop.Address) *pb.Address {

@@ -273,7 +273,7 @@ func (a *attempt) passSockets(r *Request, wanted []eventloop.Address, names []st
 	reply := &pb.PassSocketsReply{}
 	var fds []int
 	for _, g := range a.n.p.Sockets() {
-		x := &pb.PassSocketsReply_Group{Address: toAddress(g.Address), Name: g.Name, Inherited: g.Manager}
+		x := &pb.PassSocketsReply_Group{Address: toAddress(g.Address), Name: g.Name, Inherited: g.Manager, Total: uint32(len(g.FDs))}
 		if !want[g.Address] && !(g.Manager && slices.Contains(names, g.Name)) {
 			reply.Others = append(reply.Others, x)
 			continue

@@ -33,6 +33,7 @@ type Parent struct {
 	others    []Group
 	committed bool
 	probeGood bool
+	joined    time.Time
 	reason    string // why the parent resumed
 }
 
@@ -162,7 +163,7 @@ func (p *Parent) Sockets(wanted []eventloop.Address, names []string) ([]Group, e
 	closeAll(rest)
 	for _, g := range m.GetPassSocketsReply().GetOthers() {
 		if a, ok := fromAddress(g.Address); ok {
-			p.others = append(p.others, Group{Address: a, Name: g.Name, Manager: g.Inherited})
+			p.others = append(p.others, Group{Address: a, Name: g.Name, Manager: g.Inherited, Total: int(g.Total)})
 		}
 	}
 	Fault("child.sockets")
@@ -197,6 +198,7 @@ func (p *Parent) Join(o Options) (*Node, error) {
 		return nil, err
 	}
 	n.role, n.up = roleChild, p
+	p.joined = time.Now()
 	p.node, p.o.Log = n, o.Log
 	return n, nil
 }
@@ -334,11 +336,7 @@ func (n *Node) becomeMain() error {
 		return fmt.Errorf("process %d has not committed", n.self.PID)
 	}
 	Fault("child.release")
-	var gone []eventloop.Address
-	for _, g := range p.others {
-		gone = append(gone, g.Address)
-	}
-	n.p.BeforeRelease(gone)
+	n.p.BeforeRelease(p.others)
 	_, err := p.call(&pb.Message{Body: &pb.Message_Release{Release: &pb.Release{}}})
 	if err != nil {
 		if p.Conn.Err() == nil && refused(err) {
@@ -348,6 +346,8 @@ func (n *Node) becomeMain() error {
 		n.killLater(p.id)
 	}
 	n.up, n.role = nil, roleMain
+	n.last = Outcome{At: time.Now(), Result: "ok", Epoch: n.epoch, Took: time.Since(p.joined), Cut: p.Info.CutConnections}
+	n.ended = n.last.At
 	n.slot.SetState(shm.StateServing)
 	n.p.DeltasReset() // what the parent heard in probation ended with its attempt
 	if p.Conn.Err() == nil && p.Info.Version > 0 {

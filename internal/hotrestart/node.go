@@ -291,6 +291,7 @@ func (n *Node) hello(r *Request, h *pb.Hello) {
 			return
 		}
 		a.hello(r.Conn(), version)
+		reply.CutConnections = a.cut
 		for _, g := range n.p.Sockets() {
 			reply.Descriptors += uint32(len(g.FDs))
 		}

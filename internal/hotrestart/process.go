@@ -56,7 +56,7 @@ type Process interface {
 	Headroom() (note string, err error)
 	// BeforeRelease takes the listeners that the successor does not have out of the
 	// service manager's store, so that closing them closes them.
-	BeforeRelease(dropped []eventloop.Address)
+	BeforeRelease(dropped []Group)
 	// Main tells the process that it is main from now on.
 	Main()
 }

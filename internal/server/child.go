@@ -181,31 +181,26 @@ func (s *Server) activated(c *config.Listener, at eventloop.Address) (eventloop.
 	return list[0], nil
 }
 
-// dropUnused closes what was inherited and no listener wants.
+// dropUnused closes what was inherited and no listener wants. What is in the
+// manager's store is taken out first: while it is there, the port stays open.
 func (s *Server) dropUnused() {
-	var stored []eventloop.Address
+	removed := false
 	for a, g := range s.inherit.groups {
-		if s.parent != nil {
-			for _, fd := range g.FDs { // the parent has its own
-				eventloop.Close(fd)
-			}
-			continue
-		}
-		if g.Manager {
+		switch {
+		case s.parent != nil: // the parent has its own, and is asked for them later
+		case g.Manager:
 			s.log.Warn("a socket unit passes a socket that no listener wants", "name", g.names[0], "address", a)
-		} else {
-			stored = append(stored, a)
-			for _, n := range g.names {
-				s.service.stored[n] = true
-			}
+		default:
+			s.service.forget(g.names)
+			removed = true
 		}
 	}
-	s.service.unstore(stored) // before the close: while it is stored, the port stays open
-	if s.parent == nil {
-		for _, g := range s.inherit.groups {
-			for _, fd := range g.FDs {
-				eventloop.Close(fd)
-			}
+	if removed {
+		s.service.barrier()
+	}
+	for _, g := range s.inherit.groups {
+		for _, fd := range g.FDs {
+			eventloop.Close(fd)
 		}
 	}
 	s.inherit = inherited{}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"belay/internal/admin"
 	"belay/internal/cluster"
 	"belay/internal/eventloop"
 	"belay/internal/hotrestart"
@@ -223,7 +224,14 @@ func (s *Server) takeState(blobs []hotrestart.Blob) {
 func (s *Server) Headroom() (string, error) { return s.memory.check(s.cfg.HotRestart.MemoryHeadroom) }
 
 // BeforeRelease has the manager forget the sockets that this process does not use.
-func (s *Server) BeforeRelease(dropped []eventloop.Address) { s.service.unstore(dropped) }
+func (s *Server) BeforeRelease(dropped []hotrestart.Group) {
+	for _, g := range dropped {
+		if !g.Manager && g.Name != admin.SocketAdmin && g.Name != admin.SocketMetrics {
+			s.service.unstore(g.Address, g.Total)
+		}
+	}
+	s.service.barrier()
+}
 
 // Main tells a child that it is main.
 func (s *Server) Main() {

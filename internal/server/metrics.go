@@ -32,6 +32,13 @@ func (s *Server) registerOwn() {
 	}
 }
 
+const (
+	restartsMetric    = "belay_hot_restarts_total"
+	restartOK         = "ok"
+	restartFailed     = "failed"
+	restartRolledBack = "rolled-back"
+)
+
 // registerRestarts registers what tells of hot restarts.
 func (s *Server) registerRestarts(r *stats.Registry) {
 	if s.node == nil {
@@ -49,11 +56,11 @@ func (s *Server) registerRestarts(r *stats.Registry) {
 		result string
 		count  func(hotrestart.Counts) uint64
 	}{
-		{"ok", func(c hotrestart.Counts) uint64 { return c.Done }},
-		{"failed", func(c hotrestart.Counts) uint64 { return c.Failed }},
-		{"rolled-back", func(c hotrestart.Counts) uint64 { return c.RolledBack }},
+		{restartOK, func(c hotrestart.Counts) uint64 { return c.Done }},
+		{restartFailed, func(c hotrestart.Counts) uint64 { return c.Failed }},
+		{restartRolledBack, func(c hotrestart.Counts) uint64 { return c.RolledBack }},
 	} {
-		r.Func(stats.KindCounter, "belay_hot_restarts_total", "Hot restarts that this process began, by how they ended.",
+		r.Func(stats.KindCounter, restartsMetric, "Hot restarts that this process began, by how they ended.",
 			func() float64 { return float64(x.count(s.node.Counts())) }, stats.Label{Name: "result", Value: x.result})
 	}
 	r.Func(stats.KindCounter, "belay_drain_cut_connections_total", "Connections cut because their time was over while draining.", func() float64 { return float64(s.cut.Load()) })

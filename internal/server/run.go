@@ -146,10 +146,13 @@ func (s *Server) stopAll(signals <-chan os.Signal) {
 	s.state.Store(int32(stopping))
 	s.service.stopping()
 	elders := make(chan struct{})
+	if s.node != nil {
+		s.node.Cancel("the process stops")
+		s.giveBack()
+	}
 	go func() {
 		defer close(elders)
 		if s.node != nil {
-			s.node.Cancel("the process stops")
 			s.node.EndElders(s.cfg.Server.StopTime)
 		}
 	}()
@@ -159,6 +162,20 @@ func (s *Server) stopAll(signals <-chan os.Signal) {
 		s.node.Empty()
 	}
 }
+
+// giveBack has the parent of a child in probation accept again before the child
+// stops: between the two nobody would.
+func (s *Server) giveBack() {
+	if s.parent == nil || s.service.main.Load() || s.draining() {
+		return
+	}
+	s.parent.Fail(errors.New("the new process was told to stop"))
+	for end := time.Now().Add(s.cfg.HotRestart.CallTime); !s.draining() && time.Now().Before(end); {
+		time.Sleep(giveBackRetry) // the parent answers, or has died
+	}
+}
+
+const giveBackRetry = 5 * time.Millisecond
 
 // stopSignal handles a signal and reports whether it asks to stop.
 func (s *Server) stopSignal(sig os.Signal) bool {

@@ -124,33 +124,39 @@ func (v *service) keeps(a eventloop.Address) bool {
 	return v.stored[storeName(a, 0)]
 }
 
-// unstore takes the sockets of addresses out of the store and waits for that:
-// while the manager has one, its port stays open.
-func (v *service) unstore(list []eventloop.Address) {
-	if v.notifier == nil || len(list) == 0 {
-		return
-	}
+// unstore takes the n sockets of an address out of the store; barrier says when
+// that is done. While the manager has one, its port stays open.
+func (v *service) unstore(a eventloop.Address, n int) {
 	v.storeMu.Lock()
 	defer v.storeMu.Unlock()
-	for _, a := range list {
-		for i := range maxStored {
-			name := storeName(a, i)
-			if !v.stored[name] && i >= v.s.workerCount()*2 {
-				break
-			}
-			if err := v.notifier.Unstore(name); err != nil {
-				v.s.log.Warn("socket not taken out of the store", "name", name, "error", err)
-			}
-			delete(v.stored, name)
-		}
+	for i := range n {
+		v.remove(storeName(a, i))
 	}
+}
+
+// forget takes sockets that came from the store out of it.
+func (v *service) forget(names []string) {
+	v.storeMu.Lock()
+	defer v.storeMu.Unlock()
+	for _, n := range names {
+		v.remove(n)
+	}
+}
+
+// remove is called with storeMu held.
+func (v *service) remove(name string) {
+	if err := v.notifier.Unstore(name); err != nil {
+		v.s.log.Warn("socket not taken out of the store", "name", name, "error", err)
+	}
+	delete(v.stored, name)
+}
+
+// barrier waits until the manager has done what it was told.
+func (v *service) barrier() {
 	if err := v.notifier.Barrier(barrierTime); err != nil {
 		v.s.log.Warn("the service manager does not answer", "error", err)
 	}
 }
-
-// maxStored bounds the sockets of one address.
-const maxStored = 1024
 
 // rounds runs until end: a beat when every worker has turned, the watchdog's
 // food, and a status line when it has changed.
@@ -216,6 +222,9 @@ func (v *service) statusText() string {
 	}
 	if v.s.node == nil {
 		return b.String()
+	}
+	if p := v.s.parent; p != nil && p.Info.CutConnections > 0 {
+		fmt.Fprintf(&b, "; %d connections were cut for this epoch (max_generations)", p.Info.CutConnections)
 	}
 	for _, g := range v.s.node.Status().Generations {
 		if g.Main || g.Since.IsZero() {

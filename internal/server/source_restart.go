@@ -9,6 +9,7 @@ import (
 	"belay/internal/admin/adminapi"
 	"belay/internal/hotrestart"
 	"belay/internal/shm"
+	"belay/internal/stats"
 )
 
 // RestartStatus is where the generations are.
@@ -20,7 +21,7 @@ func (s *Server) RestartStatus() adminapi.RestartStatus {
 	low, high := hotrestart.VersionRange()
 	r := adminapi.RestartStatus{
 		Time: time.Now(), Enabled: true, Epoch: st.Epoch, Phase: phase(&st), Since: st.Since, OriginalStart: st.Original,
-		Restarts: adminapi.Restarts{OK: st.Counts.Done, Failed: st.Counts.Failed, RolledBack: st.Counts.RolledBack},
+		Restarts: s.restarts(),
 		Protocol: adminapi.Protocol{Min: int(low), Max: int(high)},
 		Segment:  adminapi.Segment{Path: st.Segment, Version: shm.Version},
 		Store:    adminapi.Store{Sockets: s.service.storedSockets(), Refused: s.service.refused.Load()},
@@ -33,6 +34,16 @@ func (s *Server) RestartStatus() adminapi.RestartStatus {
 	}
 	if l := st.Last; l.Result != "" {
 		r.LastRestart = &adminapi.LastRestart{At: l.At, Epoch: l.Epoch, Result: l.Result, Reason: l.Reason, Took: l.Took.Seconds(), Cut: l.Cut}
+	}
+	return r
+}
+
+// restarts counts those of all generations.
+func (s *Server) restarts() (r adminapi.Restarts) {
+	snap := s.Snapshot()
+	for result, n := range map[string]*uint64{restartOK: &r.OK, restartFailed: &r.Failed, restartRolledBack: &r.RolledBack} {
+		v, _ := snap.Value(restartsMetric, stats.Label{Name: "result", Value: result})
+		*n = uint64(v)
 	}
 	return r
 }

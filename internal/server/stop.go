@@ -5,7 +5,6 @@ import (
 	"os"
 	"time"
 
-	"belay/internal/eventloop"
 	"belay/internal/systemd"
 )
 
@@ -16,7 +15,10 @@ func (s *Server) stop(signals <-chan os.Signal) {
 	s.state.Store(int32(stopping))
 	if !s.draining() {
 		if s.cfg.Server.RefuseOnStop {
-			s.service.unstore(s.addresses())
+			for _, l := range s.listeners {
+				s.service.unstore(l.Address, l.Sockets())
+			}
+			s.service.barrier()
 		}
 		_ = s.onAcceptors(all, stopAccepting)
 		s.closeListeners()
@@ -51,13 +53,6 @@ func (s *Server) hurryOn(signals <-chan os.Signal, hurry chan<- struct{}, ended 
 			return
 		}
 	}
-}
-
-func (s *Server) addresses() (list []eventloop.Address) {
-	for _, l := range s.listeners {
-		list = append(list, l.Address)
-	}
-	return list
 }
 
 // abort cuts the connections that are left.

@@ -824,19 +824,20 @@ func (x *Hello) GetProgram() string {
 }
 
 type HelloReply struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Version       uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`         // frozen: 0: none in common, only the frozen part may be used
-	Epoch         uint64                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`             // frozen: of the sender
-	Pid           int64                  `protobuf:"varint,3,opt,name=pid,proto3" json:"pid,omitempty"`                 // frozen
-	Descriptors   uint32                 `protobuf:"varint,4,opt,name=descriptors,proto3" json:"descriptors,omitempty"` // frozen: listen sockets that may be asked for
-	Program       string                 `protobuf:"bytes,5,opt,name=program,proto3" json:"program,omitempty"`
-	OriginalStart int64                  `protobuf:"varint,6,opt,name=original_start,json=originalStart,proto3" json:"original_start,omitempty"` // Unix ns of the start of the first generation
-	WatchdogNs    int64                  `protobuf:"varint,7,opt,name=watchdog_ns,json=watchdogNs,proto3" json:"watchdog_ns,omitempty"`          // interval that the service manager expects; 0: none
-	HeartbeatNs   int64                  `protobuf:"varint,8,opt,name=heartbeat_ns,json=heartbeatNs,proto3" json:"heartbeat_ns,omitempty"`
-	CallNs        int64                  `protobuf:"varint,9,opt,name=call_ns,json=callNs,proto3" json:"call_ns,omitempty"`
-	Workers       uint32                 `protobuf:"varint,10,opt,name=workers,proto3" json:"workers,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Version        uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`         // frozen: 0: none in common, only the frozen part may be used
+	Epoch          uint64                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`             // frozen: of the sender
+	Pid            int64                  `protobuf:"varint,3,opt,name=pid,proto3" json:"pid,omitempty"`                 // frozen
+	Descriptors    uint32                 `protobuf:"varint,4,opt,name=descriptors,proto3" json:"descriptors,omitempty"` // frozen: listen sockets that may be asked for
+	Program        string                 `protobuf:"bytes,5,opt,name=program,proto3" json:"program,omitempty"`
+	OriginalStart  int64                  `protobuf:"varint,6,opt,name=original_start,json=originalStart,proto3" json:"original_start,omitempty"` // Unix ns of the start of the first generation
+	WatchdogNs     int64                  `protobuf:"varint,7,opt,name=watchdog_ns,json=watchdogNs,proto3" json:"watchdog_ns,omitempty"`          // interval that the service manager expects; 0: none
+	HeartbeatNs    int64                  `protobuf:"varint,8,opt,name=heartbeat_ns,json=heartbeatNs,proto3" json:"heartbeat_ns,omitempty"`
+	CallNs         int64                  `protobuf:"varint,9,opt,name=call_ns,json=callNs,proto3" json:"call_ns,omitempty"`
+	Workers        uint32                 `protobuf:"varint,10,opt,name=workers,proto3" json:"workers,omitempty"`
+	CutConnections int64                  `protobuf:"varint,11,opt,name=cut_connections,json=cutConnections,proto3" json:"cut_connections,omitempty"` // of older generations that had to end for this restart
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *HelloReply) Reset() {
@@ -935,6 +936,13 @@ func (x *HelloReply) GetCallNs() int64 {
 func (x *HelloReply) GetWorkers() uint32 {
 	if x != nil {
 		return x.Workers
+	}
+	return 0
+}
+
+func (x *HelloReply) GetCutConnections() int64 {
+	if x != nil {
+		return x.CutConnections
 	}
 	return 0
 }
@@ -2159,7 +2167,7 @@ type PassSocketsReply_Group struct {
 	Address       *Address               `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`      // frozen
 	Sockets       uint32                 `protobuf:"varint,2,opt,name=sockets,proto3" json:"sockets,omitempty"`     // frozen: descriptors with this reply; 0 in others
 	Name          string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`            // of the listener in the parent's configuration
-	Worker        uint32                 `protobuf:"varint,4,opt,name=worker,proto3" json:"worker,omitempty"`       // workers they were spread over
+	Total         uint32                 `protobuf:"varint,4,opt,name=total,proto3" json:"total,omitempty"`         // sockets that the parent has
 	Inherited     bool                   `protobuf:"varint,5,opt,name=inherited,proto3" json:"inherited,omitempty"` // from a socket unit: it belongs to the service manager
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2216,9 +2224,9 @@ func (x *PassSocketsReply_Group) GetName() string {
 	return ""
 }
 
-func (x *PassSocketsReply_Group) GetWorker() uint32 {
+func (x *PassSocketsReply_Group) GetTotal() uint32 {
 	if x != nil {
-		return x.Worker
+		return x.Total
 	}
 	return 0
 }
@@ -2350,7 +2358,7 @@ const file_internal_hotrestart_hotrestartpb_restart_proto_rawDesc = "" +
 	"\aprogram\x18\a \x01(\tR\aprogram\" \n" +
 	"\x04Role\x12\t\n" +
 	"\x05CHILD\x10\x00\x12\r\n" +
-	"\tSUCCESSOR\x10\x01\"\xa8\x02\n" +
+	"\tSUCCESSOR\x10\x01\"\xd1\x02\n" +
 	"\n" +
 	"HelloReply\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x14\n" +
@@ -2364,21 +2372,22 @@ const file_internal_hotrestart_hotrestartpb_restart_proto_rawDesc = "" +
 	"\fheartbeat_ns\x18\b \x01(\x03R\vheartbeatNs\x12\x17\n" +
 	"\acall_ns\x18\t \x01(\x03R\x06callNs\x12\x18\n" +
 	"\aworkers\x18\n" +
-	" \x01(\rR\aworkers\"/\n" +
+	" \x01(\rR\aworkers\x12'\n" +
+	"\x0fcut_connections\x18\v \x01(\x03R\x0ecutConnections\"/\n" +
 	"\aAddress\x12\x10\n" +
 	"\x03tcp\x18\x01 \x01(\tR\x03tcp\x12\x12\n" +
 	"\x04unix\x18\x02 \x01(\tR\x04unix\"V\n" +
 	"\vPassSockets\x121\n" +
 	"\x06wanted\x18\x01 \x03(\v2\x19.belay.hotrestart.AddressR\x06wanted\x12\x14\n" +
-	"\x05names\x18\x02 \x03(\tR\x05names\"\xb9\x02\n" +
+	"\x05names\x18\x02 \x03(\tR\x05names\"\xb7\x02\n" +
 	"\x10PassSocketsReply\x12@\n" +
 	"\x06groups\x18\x01 \x03(\v2(.belay.hotrestart.PassSocketsReply.GroupR\x06groups\x12@\n" +
-	"\x06others\x18\x02 \x03(\v2(.belay.hotrestart.PassSocketsReply.GroupR\x06others\x1a\xa0\x01\n" +
+	"\x06others\x18\x02 \x03(\v2(.belay.hotrestart.PassSocketsReply.GroupR\x06others\x1a\x9e\x01\n" +
 	"\x05Group\x123\n" +
 	"\aaddress\x18\x01 \x01(\v2\x19.belay.hotrestart.AddressR\aaddress\x12\x18\n" +
 	"\asockets\x18\x02 \x01(\rR\asockets\x12\x12\n" +
-	"\x04name\x18\x03 \x01(\tR\x04name\x12\x16\n" +
-	"\x06worker\x18\x04 \x01(\rR\x06worker\x12\x1c\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\x12\x14\n" +
+	"\x05total\x18\x04 \x01(\rR\x05total\x12\x1c\n" +
 	"\tinherited\x18\x05 \x01(\bR\tinherited\"8\n" +
 	"\x05Pause\x12/\n" +
 	"\x05taken\x18\x01 \x03(\v2\x19.belay.hotrestart.AddressR\x05taken\" \n" +
