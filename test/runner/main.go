@@ -30,7 +30,7 @@ func main() {
 		case "unit":
 			unit(r)
 		case "blackbox":
-			r.goTest("-timeout=8m", "./test")
+			r.goTest("-timeout=15m", "./test")
 		case "fuzz":
 			fuzz(r, *fuzzTime)
 		default:
