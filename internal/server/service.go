@@ -62,11 +62,16 @@ func storeName(a eventloop.Address, i int) string {
 	return fmt.Sprintf("%s%s-%d", storedPrefix, text, i)
 }
 
-// begin tells the manager that the process is main and ready, stores its
-// listen sockets, and begins the rounds: watchdog, heartbeat, status.
+// becomeMain: the process is main. It feeds the watchdog and stores its
+// listen sockets.
 func (v *service) becomeMain() {
 	v.main.Store(true)
 	v.fed.Store(true)
+	if v.watchdog > 0 {
+		// The manager goes on counting from the food that the last main process gave:
+		// with many restarts in a row none may come to the end of its interval.
+		_ = v.notifier.Watchdog()
+	}
 	v.store()
 }
 
