@@ -97,3 +97,22 @@ func wantStatus(t *testing.T, r *harness.Reply, status int) {
 		t.Fatalf("status %d, want %d; body %.300q", r.Status, status, r.Body)
 	}
 }
+
+// lines are the lines of a text that are not empty.
+func lines(text string) (list []string) {
+	for l := range strings.Lines(text) {
+		if l = strings.TrimSpace(l); l != "" {
+			list = append(list, l)
+		}
+	}
+	return list
+}
+
+func containsAny(s string, parts ...string) bool {
+	for _, p := range parts {
+		if strings.Contains(s, p) {
+			return true
+		}
+	}
+	return false
+}

@@ -65,14 +65,7 @@ func build(t testing.TB, name, suffix string, env []string, args ...string) stri
 	t.Helper()
 	builds.Lock()
 	defer builds.Unlock()
-	if builds.dir == "" {
-		dir, err := os.MkdirTemp("", "belay-bin")
-		if err != nil {
-			t.Fatal(err)
-		}
-		builds.dir = dir
-	}
-	path := filepath.Join(builds.dir, name+suffix)
+	path := filepath.Join(buildDirLocked(t), name+suffix)
 	err, done := builds.err[path]
 	if !done {
 		args = append([]string{"build", "-trimpath", "-ldflags", "-X main.version=test", "-o", path}, args...)
@@ -88,6 +81,26 @@ func build(t testing.TB, name, suffix string, env []string, args ...string) stri
 		t.Fatal(err)
 	}
 	return path
+}
+
+// BuildDir is a folder for what is built once per test process; Main removes it.
+func BuildDir(t testing.TB) string {
+	t.Helper()
+	builds.Lock()
+	defer builds.Unlock()
+	return buildDirLocked(t)
+}
+
+func buildDirLocked(t testing.TB) string {
+	t.Helper()
+	if builds.dir == "" {
+		dir, err := os.MkdirTemp("", "belay-bin")
+		if err != nil {
+			t.Fatal(err)
+		}
+		builds.dir = dir
+	}
+	return builds.dir
 }
 
 // Need skips the test when a program that make test installs is not there.
