@@ -76,7 +76,8 @@ type served struct {
 	Passed
 	ln   *listener
 	http *http.Server
-	file *socketFile // nil: none, or not ours
+	file *socketFile    // nil: none, or not ours
+	busy sync.WaitGroup // who accepts, and every connection
 }
 
 // errClosed says that a listener came after Shutdown or Release.
@@ -132,6 +133,14 @@ func (s *Server) serve(x *served) error {
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
+		ConnState: func(_ net.Conn, st http.ConnState) {
+			switch st {
+			case http.StateNew:
+				x.busy.Add(1)
+			case http.StateClosed, http.StateHijacked:
+				x.busy.Done()
+			}
+		},
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -142,7 +151,9 @@ func (s *Server) serve(x *served) error {
 		x.pause()
 	}
 	s.served = append(s.served, x)
+	x.busy.Add(1)
 	go func() {
+		defer x.busy.Done()
 		err := x.http.Serve(netutil.LimitListener(x.ln, maxConnections))
 		if !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
 			s.log.Error("admin API ended", "address", x.ln.Addr().String(), "error", err)
@@ -163,7 +174,9 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	var errs []error
 	for _, x := range list {
 		errs = append(errs, x.close())
+		x.http.SetKeepAlivesEnabled(false)
 	}
+	answered(ctx, list)
 	for _, x := range list {
 		if err := x.http.Shutdown(ctx); err != nil {
 			x.http.Close()
@@ -171,6 +184,22 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// answered waits until every connection has had its reply. Shutdown of net/http
+// would close without one those whose request it has not read by then.
+func answered(ctx context.Context, list []*served) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for _, x := range list {
+			x.busy.Wait()
+		}
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
 }
 
 func (x *served) pause() {

@@ -1,7 +1,6 @@
 package hotrestart
 
 import (
-	"context"
 	"crypto/rand"
 	"fmt"
 	"log/slog"
@@ -14,8 +13,6 @@ import (
 	"belay/internal/shm"
 	"belay/internal/stats"
 	"belay/internal/systemd"
-
-	"golang.org/x/sys/unix"
 )
 
 // attempt is the parent's side of one restart. Only it decides.
@@ -40,7 +37,7 @@ type attempt struct {
 
 	committed time.Time
 	beats     uint64 // of the child, when last looked at
-	missed    int    // heartbeats in a row
+	missed    int    // looks in a row that found no beat
 	handed    time.Time
 	reminded  bool
 	version   uint32
@@ -100,6 +97,10 @@ func (n *Node) mayBegin(b *pb.Begin) (note string, cut int64, err error) {
 		n.learnMain(int(b.MainPid))
 	}
 	switch a := n.attempt; {
+	case n.stopping:
+		return "", 0, fmt.Errorf("process %d was told to stop", n.self.PID)
+	case n.waiting:
+		return "", 0, fmt.Errorf("process %d ends an older generation for a restart that begins", n.self.PID)
 	case a != nil:
 		return "", 0, fmt.Errorf("a restart to epoch %d is under way since %v (%s)", a.epoch, time.Since(a.began).Round(time.Millisecond), a.phase)
 	case n.up != nil:
@@ -145,53 +146,6 @@ func (n *Node) learnMain(pid int) {
 	case n.up != nil && pid == n.self.PID:
 		if err := n.becomeMain(); err != nil {
 			n.log.Error("not released", "error", err)
-		}
-	}
-}
-
-// endOldest makes room when max_generations live side by side.
-func (n *Node) endOldest() (note string, cut int64) {
-	for {
-		list := n.seg.Processes()
-		if len(list) < n.o.MaxGenerations {
-			return note, cut
-		}
-		e := n.elders[list[0].Epoch]
-		if e == nil {
-			return note, cut
-		}
-		ctx, cancel := n.callContext()
-		m, _, err := e.conn.Call(ctx, &pb.Message{Body: &pb.Message_Terminate{Terminate: &pb.Terminate{}}})
-		if err == nil {
-			select {
-			case <-e.conn.Done():
-			case <-ctx.Done():
-				err = ctx.Err()
-			}
-		}
-		cancel()
-		if err != nil { // it hangs: its connections are lost either way
-			kill(e.id)
-			<-e.conn.Done()
-		}
-		open := m.GetTerminateReply().GetConnections()
-		cut += open
-		note = strings.Join(nonEmpty(note, fmt.Sprintf("epoch %d (process %d) ended early, %d connections cut: max_generations is %d", e.epoch, e.id.PID, open, n.o.MaxGenerations)), "; ")
-		n.event(slog.LevelWarn, systemd.EventConnectionsCut, "oldest generation ended for a new one", "generation", e.epoch, "pid", e.id.PID, "connections", open)
-		n.drainPosts() // its last counts
-		delete(n.elders, e.epoch)
-		n.p.Forget(e.epoch)
-	}
-}
-
-// drainPosts hears what has been posted while the node was busy.
-func (n *Node) drainPosts() {
-	for {
-		select {
-		case f := <-n.posts:
-			f()
-		default:
-			return
 		}
 	}
 }
@@ -298,11 +252,15 @@ func (a *attempt) commit(r *Request, taken []eventloop.Address) {
 
 // tell tells the hook where the restart is.
 func (a *attempt) tell(p pb.Phase_Name, reason string) {
-	_ = a.hook.Notify(&pb.Message{Body: &pb.Message_Phase{Phase: &pb.Phase{Name: p, Reason: reason, ChildPid: int64(a.childID.PID)}}}) // its end is watched
+	_ = a.hook.Notify(&pb.Message{Body: &pb.Message_Phase{Phase: &pb.Phase{Name: p, Reason: reason, ChildPid: int64(a.childID.PID), Stopping: a.n.stopping}}}) // its end is watched
 }
 
 // hangs is how many heartbeats in a row may be missed.
 const hangs = 2
+
+// starves is how many looks may find no beat of a process that wants to run and is not let:
+// on a machine with more work than CPUs that is no fault of its own.
+const starves = 2 * 5 * hangs
 
 // remindAfter is how long after HandOver line 2 may take before the parent
 // accepts again, beside the child.
@@ -329,37 +287,43 @@ func (a *attempt) tick() {
 				"epoch", a.epoch, "pid", a.childID.PID)
 		}
 	}
-	if a.phase != phaseWaiting {
-		a.checkBeat()
-	}
-	if a.n.attempt == a {
-		a.judge()
-	}
+	a.judge()
 }
 
-// checkBeat finds out whether the child still works.
+// checkBeat finds out whether the child still works; twice in each heartbeat, so
+// that two which fail to come are two, wherever in between this process looks.
 func (a *attempt) checkBeat() {
+	if a.phase == phaseWaiting {
+		return
+	}
+	joined := false
 	for _, p := range a.n.seg.Processes() {
 		if p.Epoch != a.epoch {
 			continue
 		}
+		joined = true
 		if p.Beats != a.beats {
 			a.beats, a.missed = p.Beats, 0
 			return
 		}
 	}
-	if a.missed++; a.missed >= a.patience() {
-		a.lost(fmt.Sprintf("process %d hangs: no heartbeat for %v", a.childID.PID, time.Duration(a.missed)*a.n.o.Heartbeat), true)
+	if !joined && a.phase < phaseProbation {
+		return // it loads its configuration, for which prepare_time is the limit
+	}
+	if a.missed++; a.missed >= a.patience() && !(a.missed < starves && starving(a.childID.PID)) {
+		a.lost(fmt.Sprintf("process %d hangs: no heartbeat for %v", a.childID.PID, time.Duration(a.missed)*a.n.o.Heartbeat/2), true)
 	}
 }
 
-// patience is how many heartbeats may be missed. Before commit a hang hurts
-// nobody, and loading a configuration takes what it takes.
+// patience is how many looks may find no beat. Before commit a hang hurts nobody.
+// From HandOver on the child may be the service manager's main process, with which
+// the manager would end this one, and many connections with both.
 func (a *attempt) patience() int {
-	if a.phase < phaseProbation {
-		return max(hangs, int(a.n.o.CallTime/a.n.o.Heartbeat))
+	few := 2 * hangs // looks are twice as often as heartbeats
+	if a.phase < phaseProbation || a.phase == phaseHanded {
+		return max(few, int(2*a.n.o.CallTime/a.n.o.Heartbeat))
 	}
-	return hangs
+	return few
 }
 
 // judge ends probation: the time is over, the probe is good, and the child
@@ -380,7 +344,7 @@ func (a *attempt) judge() {
 	}
 	a.pinged = true
 	go func() {
-		ctx, cancel := context.WithTimeout(context.Background(), hangs*a.n.o.Heartbeat)
+		ctx, cancel := a.n.callContext() // that it hangs, its heartbeats tell sooner
 		defer cancel()
 		_, _, err := a.child.Call(ctx, &pb.Message{Body: &pb.Message_Ping{Ping: &pb.Ping{}}})
 		a.n.post(func() { a.ponged(err) })
@@ -531,28 +495,4 @@ func (a *attempt) release(r *Request) {
 	n.finish(Outcome{At: time.Now(), Result: "ok", Epoch: a.epoch, Took: time.Since(a.began), Cut: a.cut})
 	r.Ack()
 	Fault("parent.released")
-}
-
-// kill ends a process for good, unless its pid belongs to another one now.
-func kill(id shm.Identity) {
-	if id.PID > 1 && id.Alive() {
-		_ = unix.Kill(id.PID, unix.SIGKILL)
-	}
-}
-
-// waitGone waits until a process that is about to exit is gone and kills it when
-// that takes too long: while it lives, its loops still accept.
-func waitGone(id shm.Identity, limit time.Duration) {
-	fd, err := unix.PidfdOpen(id.PID, 0)
-	if err != nil {
-		return
-	}
-	defer unix.Close(fd)
-	if !id.Alive() {
-		return
-	}
-	n, _ := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(limit.Milliseconds()))
-	if n == 0 {
-		_ = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
-	}
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"belay/internal/eventloop"
@@ -27,7 +28,7 @@ type Parent struct {
 	hook *Conn
 
 	o         Options
-	node      *Node
+	node      atomic.Pointer[Node] // nil until Join; the connections' goroutines look too
 	epoch     uint64
 	groups    []Group
 	others    []Group
@@ -64,7 +65,7 @@ func Child(program string) (*Parent, error) {
 	p.o.Directory, p.o.Program = f[5], program
 	Fault("child.start")
 	var err error
-	if p.hook, err = inherit(fd, p.fromHook); err != nil {
+	if p.hook, err = inherit(fd, p.fromPeer); err != nil {
 		return nil, err
 	}
 	go p.followHook()
@@ -93,7 +94,7 @@ func (p *Parent) hello(token string) error {
 	if parent == 0 {
 		return fmt.Errorf("the running process %d has ended", p.id.PID)
 	}
-	if p.Conn, err = Dial(SocketPath(p.o.Directory, p.o.BaseID, parent), helloTime, p.fromParent); err != nil {
+	if p.Conn, err = Dial(SocketPath(p.o.Directory, p.o.BaseID, parent), helloTime, p.fromPeer); err != nil {
 		return err
 	}
 	p.o.CallTime = helloTime
@@ -199,8 +200,15 @@ func (p *Parent) Join(o Options) (*Node, error) {
 	}
 	n.role, n.up = roleChild, p
 	p.joined = time.Now()
-	p.node, p.o.Log = n, o.Log
+	p.o.Log = o.Log
+	p.node.Store(n)
 	return n, nil
+}
+
+// Accepting says that the process is about to accept: from here on the end of the
+// hook is the parent's business, because connections hang on this process.
+func (p *Parent) Accepting() {
+	p.node.Load().do(func() { p.committed = true })
 }
 
 // Commit tells the parent that this process accepts on the sockets it took, and
@@ -211,14 +219,14 @@ func (p *Parent) Commit() error {
 		taken[i] = g.Address
 	}
 	Fault("child.commit")
-	p.node.slot.SetState(shm.StateCommit)
-	var err error
-	p.node.do(func() { p.committed = true }) // from here the end of the hook is the parent's business
-	if _, err = p.call(&pb.Message{Body: &pb.Message_Pause{Pause: &pb.Pause{Taken: toAddresses(taken)}}}); err != nil {
+	n := p.node.Load()
+	n.slot.SetState(shm.StateCommit)
+	p.Accepting()
+	if _, err := p.call(&pb.Message{Body: &pb.Message_Pause{Pause: &pb.Pause{Taken: toAddresses(taken)}}}); err != nil {
 		return err
 	}
-	p.node.slot.SetState(shm.StateProbation)
-	p.node.watch(p.Conn, p.parentGone)
+	n.slot.SetState(shm.StateProbation)
+	n.watch(p.Conn, p.parentGone)
 	Fault("child.committed")
 	return nil
 }
@@ -226,7 +234,7 @@ func (p *Parent) Commit() error {
 // Probed tells the parent how the probe of the listeners ended.
 func (p *Parent) Probed(err error) {
 	Fault("child.probed")
-	p.node.do(func() {
+	p.node.Load().do(func() {
 		p.probeGood = err == nil
 		text := ""
 		if err != nil {
@@ -238,7 +246,7 @@ func (p *Parent) Probed(err error) {
 
 // report sends what was counted since the last report.
 func (p *Parent) report(probed bool, text string) {
-	n := p.node
+	n := p.node.Load()
 	if n.up != p {
 		return
 	}
@@ -254,6 +262,9 @@ func (p *Parent) report(probed bool, text string) {
 // Report gives the parent the counts so far, with each heartbeat of probation: a
 // child that is killed loses only what came after the last one.
 func (n *Node) Report() {
+	if !n.runs.Load() {
+		return
+	}
 	n.post(func() {
 		if n.up != nil && n.up.committed {
 			n.up.report(false, "")
@@ -276,9 +287,10 @@ func (p *Parent) Fail(why error) {
 // for it any more.
 func (p *Parent) followHook() {
 	<-p.hook.Done()
-	leave := true
-	if n := p.node; n != nil {
-		n.do(func() { leave = !p.committed })
+	n := p.node.Load()
+	leave := n == nil || !n.runs.Load() // Commit comes after Run
+	if !leave {
+		n.do(func() { leave = !p.committed }) // a node that is closed is of a process that ends by itself
 	}
 	if leave {
 		fmt.Fprintln(os.Stderr, "belayd: the hook of the reload has ended; so does this process")
@@ -286,21 +298,14 @@ func (p *Parent) followHook() {
 	}
 }
 
-// fromHook answers the hook, which asks only when the parent hangs.
-func (p *Parent) fromHook(r *Request) {
-	if p.node == nil {
+// fromPeer answers the parent, and the hook, which asks only when the parent hangs.
+func (p *Parent) fromPeer(r *Request) {
+	n := p.node.Load()
+	if n == nil {
 		r.Refuse(pb.Error_REFUSED, "the new process is not ready")
 		return
 	}
-	p.node.post(func() { p.node.request(r) })
-}
-
-func (p *Parent) fromParent(r *Request) {
-	if p.node == nil {
-		r.Refuse(pb.Error_REFUSED, "the new process is not ready")
-		return
-	}
-	p.node.post(func() { p.node.request(r) })
+	n.post(func() { n.request(r) })
 }
 
 // takeOver: the hook has waited in vain for the parent.
@@ -319,12 +324,13 @@ func (n *Node) takeOver(r *Request) {
 
 // parentGone: the parent died before it released us.
 func (p *Parent) parentGone() {
-	if p.node.up != p {
+	n := p.node.Load()
+	if n.up != p {
 		return
 	}
-	p.node.log.Warn("the old process has died before it released this one", "pid", p.id.PID)
-	if err := p.node.becomeMain(); err != nil {
-		p.node.log.Error("take over", "error", err)
+	n.log.Warn("the old process has died before it released this one", "pid", p.id.PID)
+	if err := n.becomeMain(); err != nil {
+		n.log.Error("take over", "error", err)
 	}
 }
 

@@ -5,6 +5,7 @@
 // One restart, each step in the file named:
 //
 //	hook.go    Begin; starts the child, waits, tells the service manager
+//	release.go the second line of ExecReload=
 //	child.go   Hello → PassSockets → State → Pause (commit) → Report (probation)
 //	attempt.go the parent's side of all that, which alone decides
 //	node.go    the process's place in the chain: requests of every peer

@@ -1,7 +1,11 @@
 package hotrestart
 
 import (
+	"context"
+	"fmt"
 	"log/slog"
+	"net"
+	"strings"
 	"time"
 
 	pb "belay/internal/hotrestart/hotrestartpb"
@@ -14,8 +18,9 @@ type elder struct {
 	epoch uint64
 	id    shm.Identity
 	conn  *Conn
-	busy  bool // a Stats call is under way
-	own   bool // it steps back: we are its parent
+	busy  bool      // a Stats call is under way
+	own   bool      // it steps back: we are its parent
+	heard time.Time // when it last answered
 
 	program string // version
 	open    int64
@@ -49,6 +54,7 @@ func (n *Node) adopt() {
 		cancel()
 		if err != nil {
 			n.log.Warn("a draining generation does not answer; its counts are lost", "epoch", p.Epoch, "pid", p.PID, "error", err)
+			n.killLater(p.Identity)
 			conn.Close()
 			continue
 		}
@@ -62,6 +68,7 @@ func (n *Node) adopt() {
 }
 
 func (n *Node) addElder(e *elder) {
+	e.heard = time.Now()
 	n.elders[e.epoch] = e
 	n.watch(e.conn, func() {
 		if n.elders[e.epoch] != e {
@@ -89,9 +96,20 @@ func (e *elder) poll(n *Node) {
 			e.busy = false
 			if err == nil {
 				e.take(n, m.GetStatsReply())
+			} else {
+				e.silent(n)
 			}
 		})
 	}()
+}
+
+// silent ends a generation that hangs when the time of its connections is over;
+// it cannot do so itself.
+func (e *elder) silent(n *Node) {
+	if n.elders[e.epoch] == e && time.Since(e.heard) > n.o.ShutdownTime {
+		n.log.Warn("old process killed: it does not answer any more", "generation", e.epoch, "pid", e.id.PID)
+		kill(e.id)
+	}
 }
 
 // take adds a reply up and acknowledges it.
@@ -99,6 +117,7 @@ func (e *elder) take(n *Node, s *pb.StatsReply) {
 	if s == nil || n.elders[e.epoch] != e {
 		return
 	}
+	e.heard = time.Now()
 	n.p.Apply(e.epoch, fromDeltas(s.Deltas))
 	ctx, cancel := n.callContext()
 	defer cancel()
@@ -126,10 +145,12 @@ func unixNano(t time.Time) int64 {
 // flushElders takes what the draining generations have counted until now and
 // lets go of them: our successor is about to ask them itself.
 func (n *Node) flushElders() {
+	// The successor, too, waits no longer than CallTime for us. One that hangs is its
+	// to end.
+	ctx, cancel := context.WithTimeout(context.Background(), n.o.CallTime/2)
+	defer cancel()
 	for epoch, e := range n.elders {
-		ctx, cancel := n.callContext()
 		m, fds, err := e.conn.Call(ctx, &pb.Message{Body: &pb.Message_Stats{Stats: &pb.Stats{}}})
-		cancel()
 		closeAll(fds)
 		if err == nil {
 			e.take(n, m.GetStatsReply())
@@ -250,6 +271,68 @@ func (n *Node) EndElders(within time.Duration) {
 		select {
 		case <-c.Done():
 		case <-limit.C:
+			return
+		}
+	}
+}
+
+// endOldest makes room when max_generations live side by side.
+func (n *Node) endOldest() (note string, cut int64) {
+	for {
+		list := n.seg.Processes()
+		if len(list) < n.o.MaxGenerations {
+			return note, cut
+		}
+		e := n.elders[list[0].Epoch]
+		if e == nil {
+			return note, cut
+		}
+		ctx, cancel := n.callContext()
+		m, _, err := e.conn.Call(ctx, &pb.Message{Body: &pb.Message_Terminate{Terminate: &pb.Terminate{}}})
+		if err == nil {
+			err = n.await(ctx, e.conn.Done())
+		}
+		cancel()
+		if err != nil { // it hangs: its connections are lost either way
+			kill(e.id)
+			<-e.conn.Done()
+		}
+		open := m.GetTerminateReply().GetConnections()
+		cut += open
+		note = strings.Join(nonEmpty(note, fmt.Sprintf("epoch %d (process %d) ended early, %d connections cut: max_generations is %d", e.epoch, e.id.PID, open, n.o.MaxGenerations)), "; ")
+		n.event(slog.LevelWarn, systemd.EventConnectionsCut, "oldest generation ended for a new one", "generation", e.epoch, "pid", e.id.PID, "connections", open)
+		n.drainPosts() // its last counts
+		delete(n.elders, e.epoch)
+		n.p.Forget(e.epoch)
+	}
+}
+
+// await runs what is posted until done is closed: the last counts of a process
+// must be acknowledged before it leaves.
+func (n *Node) await(ctx context.Context, done <-chan struct{}) error {
+	n.waiting = true // no other restart may begin meanwhile
+	defer func() { n.waiting = false }()
+	for {
+		select {
+		case f := <-n.posts:
+			f()
+		case <-done:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-n.quit:
+			return net.ErrClosed
+		}
+	}
+}
+
+// drainPosts hears what has been posted while the node was busy.
+func (n *Node) drainPosts() {
+	for {
+		select {
+		case f := <-n.posts:
+			f()
+		default:
 			return
 		}
 	}

@@ -118,6 +118,8 @@ type hook struct {
 	begun  *pb.BeginReply
 	phases chan *pb.Phase // of the parent
 	failed chan string    // of the child
+
+	stopping bool // parent or hook were told to stop
 }
 
 // Hook replaces the running process. When it returns nil under a service
@@ -138,10 +140,31 @@ func Hook(o HookOptions) error {
 	}
 	defer h.child.Close()
 	if err = h.wait(); err != nil {
+		if h.stopped() {
+			err = ErrStopped
+		}
 		h.giveUp(err)
 		return err
 	}
-	return h.handOver()
+	if err = h.handOver(); err != nil && h.stopped() {
+		err = ErrStopped
+	}
+	return err
+}
+
+// stopped reports whether a failure is that of a service that was told to stop:
+// the parent may have heard of it before this process.
+func (h *hook) stopped() bool {
+	for {
+		select {
+		case p := <-h.phases:
+			h.stopping = h.stopping || p.Stopping
+		case <-h.o.Stop:
+			h.stopping = true
+		default:
+			return h.stopping
+		}
+	}
 }
 
 func (h *hook) begin() (err error) {
@@ -275,6 +298,7 @@ func (h *hook) wait() error {
 			case pb.Phase_PROVEN:
 				return nil
 			case pb.Phase_FAILED:
+				h.stopping = p.Stopping
 				return errors.New(p.Reason)
 			}
 		case reason := <-h.failed:
@@ -282,7 +306,7 @@ func (h *hook) wait() error {
 		case <-h.child.Done():
 			return h.childEnd()
 		case <-h.conn.Done():
-			return fmt.Errorf("the running process %d has ended", h.parent.PID)
+			return h.parentEnd()
 		case <-silence.C:
 			if phase == pb.Phase_PREPARE {
 				return fmt.Errorf("the running process %d does not answer within %v", h.parent.PID, call)
@@ -291,6 +315,7 @@ func (h *hook) wait() error {
 		case <-extend.C:
 			_ = h.o.Notifier.Extend(2 * extendEvery) // without a manager nobody waits
 		case <-h.o.Stop:
+			h.stopping = true
 			return ErrStopped
 		}
 	}
@@ -309,10 +334,26 @@ func (h *hook) childEnd() error {
 			return errors.New(reason)
 		case p := <-h.phases:
 			if p.Name == pb.Phase_FAILED {
+				h.stopping = p.Stopping
 				return errors.New(p.Reason)
 			}
 		case <-limit:
 			return fmt.Errorf("the new process %d has ended without a word: its log may tell", h.pid)
+		}
+	}
+}
+
+// parentEnd finds the parent's last word, if there is one.
+func (h *hook) parentEnd() error {
+	for {
+		select {
+		case p := <-h.phases:
+			if p.Name == pb.Phase_FAILED {
+				h.stopping = p.Stopping
+				return errors.New(p.Reason)
+			}
+		default:
+			return fmt.Errorf("the running process %d has ended", h.parent.PID)
 		}
 	}
 }
@@ -403,38 +444,3 @@ func (h *hook) ours(id shm.Identity) bool {
 	}
 	return true // it has not even joined
 }
-
-// Release is line 2: the process that the service manager takes for the main one
-// releases the other.
-func Release(o HookOptions) error {
-	p, err := find(&o)
-	if err != nil {
-		return err
-	}
-	return ReleaseLine(o, p.Epoch, o.MainPID)
-}
-
-// ReleaseLine asks generation epoch to become main.
-func ReleaseLine(o HookOptions, epoch uint64, pid int) error {
-	c, err := Dial(SocketPath(o.Directory, o.BaseID, epoch), helloTime, nil)
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	ctx, cancel := context.WithTimeoutCause(context.Background(), releaseTime, fmt.Errorf("nothing within %v", releaseTime))
-	defer cancel()
-	_, _, err = c.Call(ctx, &pb.Message{Body: &pb.Message_Release{Release: &pb.Release{MainPid: int64(pid)}}})
-	var no *Refused
-	if errors.As(err, &no) {
-		return errors.New(no.Text)
-	}
-	if err != nil {
-		return err
-	}
-	fmt.Fprintf(o.Out, "belayd: epoch %d (process %d) is main\n", epoch, pid)
-	return nil
-}
-
-// releaseTime bounds line 2; the new process waits call_time for a parent that
-// hangs.
-const releaseTime = 60 * time.Second

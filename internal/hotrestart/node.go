@@ -35,19 +35,22 @@ type Node struct {
 	quit  chan struct{}
 	once  sync.Once
 	wg    sync.WaitGroup
+	runs  atomic.Bool // the goroutine is there: what is posted before waits for it
 
-	role    role
-	up      *Parent  // the parent that has not released us yet; nil: none
-	attempt *attempt // the restart under way; nil: none
-	elders  map[uint64]*elder
-	main    *Conn // while draining: who takes our counts; nil: nobody
-	leaving bool  // the last counts are on their way
-	alone   bool  // main speaks no version of ours
-	stats   statsState
-	seen    map[uint64]seen
-	last    Outcome
-	ended   time.Time // of the last restart, for MinInterval
-	counts  struct{ done, failed, rolledBack atomic.Uint64 }
+	role     role
+	up       *Parent  // the parent that has not released us yet; nil: none
+	attempt  *attempt // the restart under way; nil: none
+	elders   map[uint64]*elder
+	main     *Conn // while draining: who takes our counts; nil: nobody
+	leaving  bool  // the last counts are on their way
+	waiting  bool  // for an older generation to end before a restart begins
+	alone    bool  // main speaks no version of ours
+	stopping bool  // this process was told to stop
+	stats    statsState
+	seen     map[uint64]seen
+	last     Outcome
+	ended    time.Time // of the last restart, for MinInterval
+	counts   struct{ done, failed, rolledBack atomic.Uint64 }
 }
 
 // Counts counts restarts by how they ended.
@@ -146,6 +149,7 @@ func (n *Node) Run(p Process) error {
 	}
 	n.srv = srv
 	n.wg.Add(1)
+	n.runs.Store(true)
 	go n.loop()
 	if n.role == roleMain {
 		n.post(func() {
@@ -171,38 +175,48 @@ func (n *Node) do(f func()) {
 	select {
 	case <-done:
 	case <-n.quit:
+		n.wg.Wait() // f may be running
 	}
 }
 
 // loop is the node's goroutine. A tick is a heartbeat.
 func (n *Node) loop() {
 	defer n.wg.Done()
-	tick := time.NewTicker(n.o.Heartbeat)
+	tick := time.NewTicker(n.o.Heartbeat / 2)
 	defer tick.Stop()
-	for {
+	for half := false; ; {
 		select {
 		case f := <-n.posts:
 			f()
 		case <-tick.C:
-			n.tick()
+			n.hear()
+			if n.attempt != nil {
+				n.attempt.checkBeat()
+			}
+			if half = !half; !half {
+				n.tick()
+			}
 		case <-n.quit:
 			return
 		}
 	}
 }
 
-// tick is one heartbeat. What came in while the process could not run is heard
-// first: a parent that was stopped itself must not take its child for hung.
-func (n *Node) tick() {
+// hear runs what came in while the process could not run: a parent that was
+// stopped itself must not take its child for hung.
+func (n *Node) hear() {
 	for {
 		select {
 		case f := <-n.posts:
 			f()
-			continue
 		default:
+			return
 		}
-		break
 	}
+}
+
+// tick is one heartbeat.
+func (n *Node) tick() {
 	if n.attempt != nil {
 		n.attempt.tick()
 	}
@@ -331,7 +345,11 @@ func (n *Node) release(r *Request, m *pb.Release) {
 		if n.last.Result != "" && n.last.Result != "ok" {
 			reason = "the restart to epoch " + fmt.Sprint(n.last.Epoch) + " was taken back: " + n.last.Reason
 		}
-		r.Refuse(pb.Error_GONE, "%s", reason)
+		code := pb.Error_GONE
+		if n.stopping {
+			code = pb.Error_STOPPING
+		}
+		r.Refuse(code, "%s", reason)
 	}
 }
 
@@ -362,9 +380,10 @@ func (n *Node) watch(c *Conn, f func()) {
 }
 
 // Cancel takes a restart under way back, because the process stops, and returns
-// when that is done.
+// when that is done. No other begins.
 func (n *Node) Cancel(reason string) {
 	n.do(func() {
+		n.stopping = true
 		if n.attempt != nil {
 			n.attempt.back(reason)
 		}

@@ -2,13 +2,17 @@ package hotrestart
 
 import (
 	"log/slog"
+	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"belay/internal/eventloop"
 	"belay/internal/shm"
 	"belay/internal/stats"
+
+	"golang.org/x/sys/unix"
 )
 
 // Process is what the protocol has the process do in which it runs. The server
@@ -98,4 +102,44 @@ func SocketPath(dir string, base int, epoch uint64) string {
 func alive(pid int) (shm.Identity, bool) {
 	id, err := shm.Of(pid)
 	return id, err == nil && id.Alive()
+}
+
+// starving reports whether a thread of the process waits for a CPU, or has one:
+// then it does not sleep in a deadlock, nor is it stopped (proc_pid_stat(5)).
+func starving(pid int) bool {
+	files, err := filepath.Glob("/proc/" + strconv.Itoa(pid) + "/task/*/stat")
+	if err != nil {
+		return false
+	}
+	for _, f := range files {
+		data, err := os.ReadFile(f)
+		if i := strings.LastIndexByte(string(data), ')'); err == nil && i > 0 && strings.HasPrefix(string(data[i:]), ") R") {
+			return true
+		}
+	}
+	return false
+}
+
+// kill ends a process for good, unless its pid belongs to another one now.
+func kill(id shm.Identity) {
+	if id.PID > 1 && id.PID != os.Getpid() && id.Alive() {
+		_ = unix.Kill(id.PID, unix.SIGKILL)
+	}
+}
+
+// waitGone waits until a process that is about to exit is gone and kills it when
+// that takes too long: while it lives, its loops still accept.
+func waitGone(id shm.Identity, limit time.Duration) {
+	fd, err := unix.PidfdOpen(id.PID, 0)
+	if err != nil {
+		return
+	}
+	defer unix.Close(fd)
+	if !id.Alive() {
+		return
+	}
+	n, _ := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(limit.Milliseconds()))
+	if n == 0 {
+		_ = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
+	}
 }

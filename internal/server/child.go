@@ -213,6 +213,7 @@ func (s *Server) commit(ctx context.Context) error {
 		return err
 	}
 	hotrestart.Fault("child.built")
+	s.parent.Accepting()
 	err := s.onWorkers((*worker).accept)
 	if err == nil {
 		err = s.parent.Commit()

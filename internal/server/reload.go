@@ -38,10 +38,15 @@ func Reload(o ReloadOptions) error {
 	signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT)
 	defer signal.Stop(stop)
 	h.Stop = stop
-	err = hotrestart.Hook(h)
+	return o.ended(h, hotrestart.Hook(h))
+}
+
+// ended makes a success of a reload that was stopped together with its service: the
+// manager would count the unit as failed.
+func (o *ReloadOptions) ended(h hotrestart.HookOptions, err error) error {
 	if errors.Is(err, hotrestart.ErrStopped) && h.MainPID != 0 {
 		fmt.Fprintln(o.Out, "belayd:", err)
-		return nil // the manager would count the unit as failed
+		return nil
 	}
 	return err
 }
@@ -52,10 +57,17 @@ func Release(o ReloadOptions) error {
 	if err != nil {
 		return err
 	}
-	if h.MainPID == 0 {
+	switch {
+	case h.MainPID != 0:
+	case h.Notifier != nil:
+		// systemd runs this line, without a main process, when the service was
+		// stopped in the first one; a failure would be that of the service.
+		fmt.Fprintln(o.Out, "belayd: the service has no main process: nothing to release")
+		return nil
+	default:
 		return errors.New("--release is for ExecReload=: MAINPID is not set")
 	}
-	return hotrestart.Release(h)
+	return o.ended(h, hotrestart.Release(h))
 }
 
 func (o *ReloadOptions) hook() (hotrestart.HookOptions, error) {

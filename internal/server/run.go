@@ -94,6 +94,7 @@ func create(o Options, parent *hotrestart.Parent) (*Server, error) {
 		return nil, err
 	}
 	out.share(s.node)
+	s.service.started() // a child's heart beats from here on: building may take its time
 	if err := s.build(); err != nil {
 		s.leave()
 		return nil, err

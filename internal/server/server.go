@@ -290,7 +290,6 @@ func (s *Server) start(ctx context.Context) error {
 	// The control plane needs a thread beside the workers', or it waits 10 ms for
 	// a slice.
 	runtime.GOMAXPROCS(len(s.workers) + 1)
-	s.service.started()
 	s.resolver.Start(ctx)
 	s.resolver.WaitInitial(ctx)
 	for _, w := range s.workers {

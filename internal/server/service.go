@@ -167,7 +167,7 @@ func (v *service) barrier() {
 // food, and a status line when it has changed.
 func (v *service) rounds() {
 	defer v.done.Done()
-	beat := time.NewTicker(v.s.cfg.HotRestart.Heartbeat)
+	beat := time.NewTicker(v.s.cfg.HotRestart.Heartbeat / 2) // one that comes late is no hang
 	defer beat.Stop()
 	food := time.NewTicker(foodInterval(v.watchdog))
 	defer food.Stop()

@@ -62,6 +62,9 @@ func (s *Server) collect() {
 // Ready says whether the server serves, and if not why.
 func (s *Server) Ready() (bool, string) {
 	st := serverState(s.state.Load())
+	if st == draining {
+		st = serving // who asks this process did so before another took its sockets, and serves
+	}
 	switch {
 	case st == serving && s.announced.Load() != nil:
 		return false, "draining"

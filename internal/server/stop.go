@@ -73,8 +73,14 @@ func (s *Server) end() {
 	}
 	s.running.Wait()
 	if s.admin != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), adminGrace)
-		_ = s.admin.Shutdown(ctx) // it says itself what it cut
+		grace := adminGrace
+		if s.draining() { // nobody waits for this process
+			grace = replacedAdminGrace
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), grace)
+		if err := s.admin.Shutdown(ctx); err != nil {
+			s.log.Warn("admin API", "error", err)
+		}
 		cancel()
 	}
 	s.closeListeners()
@@ -95,8 +101,13 @@ func (s *Server) leave() {
 	}
 }
 
-// adminGrace is how long an admin request may take to end at the stop.
-const adminGrace = 500 * time.Millisecond
+// adminGrace is how long an admin request may take to end at the stop, and
+// replacedAdminGrace in a process that others replaced: a hot restart must not
+// fail a slow scrape.
+const (
+	adminGrace         = 500 * time.Millisecond
+	replacedAdminGrace = 5 * time.Second
+)
 
 // closeListeners closes the sockets. The file of a Unix socket goes with them,
 // unless the socket lives on: in the service manager's store or a socket unit, or

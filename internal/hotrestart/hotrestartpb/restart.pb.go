@@ -36,6 +36,7 @@ const (
 	Error_UNKNOWN_MESSAGE Error_Code = 1 // the receiver does not know the message
 	Error_REFUSED         Error_Code = 2 // not now; text says why
 	Error_GONE            Error_Code = 3 // the restart it belongs to is over
+	Error_STOPPING        Error_Code = 4 // the receiver was told to stop
 )
 
 // Enum value maps for Error_Code.
@@ -45,12 +46,14 @@ var (
 		1: "UNKNOWN_MESSAGE",
 		2: "REFUSED",
 		3: "GONE",
+		4: "STOPPING",
 	}
 	Error_Code_value = map[string]int32{
 		"OTHER":           0,
 		"UNKNOWN_MESSAGE": 1,
 		"REFUSED":         2,
 		"GONE":            3,
+		"STOPPING":        4,
 	}
 )
 
@@ -1596,6 +1599,7 @@ type Phase struct {
 	Name          Phase_Name             `protobuf:"varint,1,opt,name=name,proto3,enum=belay.hotrestart.Phase_Name" json:"name,omitempty"` // frozen
 	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`                               // frozen: of FAILED
 	ChildPid      int64                  `protobuf:"varint,3,opt,name=child_pid,json=childPid,proto3" json:"child_pid,omitempty"`          // frozen
+	Stopping      bool                   `protobuf:"varint,4,opt,name=stopping,proto3" json:"stopping,omitempty"`                          // of FAILED: the sender was told to stop
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1649,6 +1653,13 @@ func (x *Phase) GetChildPid() int64 {
 		return x.ChildPid
 	}
 	return 0
+}
+
+func (x *Phase) GetStopping() bool {
+	if x != nil {
+		return x.Stopping
+	}
+	return false
 }
 
 // Report is the child's notice in probation: its own counts since the last one
@@ -2337,15 +2348,16 @@ const file_internal_hotrestart_hotrestartpb_restart_proto_rawDesc = "" +
 	"\vstate_reply\x18- \x01(\v2\x1c.belay.hotrestart.StateReplyH\x00R\n" +
 	"stateReplyB\x06\n" +
 	"\x04bodyJ\x04\b<\x10F\"\x05\n" +
-	"\x03Ack\"\x8c\x01\n" +
+	"\x03Ack\"\x9a\x01\n" +
 	"\x05Error\x120\n" +
 	"\x04code\x18\x01 \x01(\x0e2\x1c.belay.hotrestart.Error.CodeR\x04code\x12\x12\n" +
-	"\x04text\x18\x02 \x01(\tR\x04text\"=\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\"K\n" +
 	"\x04Code\x12\t\n" +
 	"\x05OTHER\x10\x00\x12\x13\n" +
 	"\x0fUNKNOWN_MESSAGE\x10\x01\x12\v\n" +
 	"\aREFUSED\x10\x02\x12\b\n" +
-	"\x04GONE\x10\x03\"\xf5\x01\n" +
+	"\x04GONE\x10\x03\x12\f\n" +
+	"\bSTOPPING\x10\x04\"\xf5\x01\n" +
 	"\x05Hello\x12\x1f\n" +
 	"\vmin_version\x18\x01 \x01(\rR\n" +
 	"minVersion\x12\x1f\n" +
@@ -2421,11 +2433,12 @@ const file_internal_hotrestart_hotrestartpb_restart_proto_rawDesc = "" +
 	"\n" +
 	"\bHandOver\"\n" +
 	"\n" +
-	"\bTakeOver\"\xaa\x01\n" +
+	"\bTakeOver\"\xc6\x01\n" +
 	"\x05Phase\x120\n" +
 	"\x04name\x18\x01 \x01(\x0e2\x1c.belay.hotrestart.Phase.NameR\x04name\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x1b\n" +
-	"\tchild_pid\x18\x03 \x01(\x03R\bchildPid\":\n" +
+	"\tchild_pid\x18\x03 \x01(\x03R\bchildPid\x12\x1a\n" +
+	"\bstopping\x18\x04 \x01(\bR\bstopping\":\n" +
 	"\x04Name\x12\v\n" +
 	"\aPREPARE\x10\x00\x12\r\n" +
 	"\tPROBATION\x10\x01\x12\n" +

@@ -1,0 +1,182 @@
+package hotrestart
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"belay/internal/eventloop"
+	"belay/internal/stats"
+)
+
+// book is what the processes of a test were asked to do, in order.
+type book struct {
+	mu    sync.Mutex
+	lines []string
+}
+
+func (b *book) write(line string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.lines = append(b.lines, line)
+}
+
+// all is what was written but for the calls that ask and change nothing.
+func (b *book) all() []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.lines)
+}
+
+// fake is a Process that writes down what it is asked to do. It has one counter,
+// which it exports as the server does: each count once, its own part or all.
+type fake struct {
+	name   string
+	book   *book
+	tell   func(format string, args ...any) // nil: nobody else
+	groups []Group
+	state  []Blob
+	note   string      // of Headroom
+	full   error       // of Headroom
+	stuck  atomic.Bool // a worker does not turn
+
+	mu      sync.Mutex // guards what follows
+	open    int64
+	since   time.Time
+	count   uint64
+	applied map[uint64]uint64 // by epoch
+	acked   [2]uint64         // of all counts, of our own
+	handed  [2]uint64
+	own     int           // which of the two was handed out last
+	gone    chan struct{} // closed when the process is to end
+	ended   bool
+}
+
+func (f *fake) write(format string, args ...any) {
+	line := fmt.Sprintf(format, args...)
+	f.book.write(f.name + " " + line)
+	if f.tell != nil {
+		f.tell("%s", line)
+	}
+}
+
+func (f *fake) Sockets() []Group                { return f.groups }
+func (f *fake) Pause(taken []eventloop.Address) { f.write("Pause %v", taken) }
+func (f *fake) Resume() error                   { f.write("Resume"); return nil }
+func (f *fake) Renew()                          { f.write("Renew") }
+func (f *fake) Drain()                          { f.write("Drain"); f.drain() }
+func (f *fake) StepBack()                       { f.write("StepBack"); f.drain() }
+func (f *fake) Turn(time.Duration) bool         { return !f.stuck.Load() }
+func (f *fake) State() []Blob                   { return f.state }
+func (f *fake) Headroom() (string, error)       { return f.note, f.full }
+func (f *fake) BeforeRelease(d []Group)         { f.write("BeforeRelease %d", len(d)) }
+func (f *fake) Main()                           { f.write("Main") }
+
+func (f *fake) Terminate(within time.Duration) int64 {
+	f.write("Terminate %v", within)
+	f.end()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.open
+}
+
+func (f *fake) drain() {
+	f.mu.Lock()
+	f.since = time.Now()
+	empty := f.open == 0
+	f.mu.Unlock()
+	if empty || f.name == "child" {
+		f.end()
+	}
+}
+
+// end ends the last connection.
+func (f *fake) end() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.gone != nil && !f.ended {
+		f.ended = true
+		close(f.gone)
+	}
+}
+
+func (f *fake) Connections() (int64, time.Time, time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.since.IsZero() {
+		return f.open, time.Time{}, time.Time{}
+	}
+	return f.open, f.since, f.since.Add(time.Hour)
+}
+
+// total is all that was counted, or what this process did.
+func (f *fake) total(own bool) uint64 {
+	n := f.count
+	for _, c := range f.applied {
+		if !own {
+			n += c
+		}
+	}
+	return n
+}
+
+func (f *fake) Deltas(own bool) []stats.Delta {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.own = 0
+	if own {
+		f.own = 1
+	}
+	f.handed[f.own] = f.total(own)
+	return []stats.Delta{{Family: "n", Count: f.handed[f.own] - f.acked[f.own], Labels: []stats.Label{{Name: "a", Value: "b"}}}}
+}
+
+func (f *fake) DeltasTaken() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.acked[f.own] = f.handed[f.own]
+}
+
+func (f *fake) DeltasReset() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.acked, f.handed = [2]uint64{}, [2]uint64{}
+}
+
+func (f *fake) Apply(epoch uint64, list []stats.Delta) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.applied == nil {
+		f.applied = make(map[uint64]uint64)
+	}
+	for _, d := range list {
+		if d.Family == "n" && len(d.Labels) == 1 && d.Labels[0] == (stats.Label{Name: "a", Value: "b"}) {
+			f.applied[epoch] += d.Count
+		}
+	}
+}
+
+func (f *fake) Forget(epoch uint64) { f.write("Forget %d", epoch) }
+
+func (f *fake) Generations() (list []uint64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for e := range f.applied {
+		list = append(list, e)
+	}
+	return list
+}
+
+func (f *fake) add(n uint64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.count += n
+}
+
+func (f *fake) sum() uint64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.total(false)
+}
