@@ -65,15 +65,39 @@ func Open(path string) (*Segment, []Repair, error) {
 		return nil, nil, fmt.Errorf("hot-restart segment %s: %w", path, err)
 	}
 	defer f.unlock()
+	s, err := f.segment()
+	if err != nil {
+		return nil, nil, fmt.Errorf("hot-restart segment %s: %w", path, err)
+	}
+	return s, append(f.repairs, s.m.bury(s.self, f.alone)...), nil
+}
+
+// Attach maps a segment that is there and good, to look at it: it makes and repairs
+// nothing. Methods that change the segment may be called all the same.
+func Attach(path string) (*Segment, error) {
+	f, err := lookAt(path)
+	if err != nil {
+		return nil, fmt.Errorf("hot-restart segment %s: %w", path, err)
+	}
+	s, err := f.segment()
+	if err != nil {
+		return nil, fmt.Errorf("hot-restart segment %s: %w", path, err)
+	}
+	return s, nil
+}
+
+// segment maps the file, which is closed if that fails.
+func (f *file) segment() (*Segment, error) {
 	s := &Segment{fd: f.fd, self: Self(), patience: patience}
+	var err error
 	if s.m, err = newMapping(f.fd); err != nil {
 		f.close()
-		return nil, nil, fmt.Errorf("hot-restart segment %s: %w", path, err)
+		return nil, err
 	}
 	s.users.Store(1)
 	s.log.s, s.log.r = s, &s.m.log
 	s.accessLog.s, s.accessLog.r = s, &s.m.accessLog
-	return s, append(f.repairs, s.m.bury(s.self, f.alone)...), nil
+	return s, nil
 }
 
 // Close leaves the slots joined through s and unmaps the segment, which stays

@@ -13,7 +13,7 @@ import (
 func TestStateString(t *testing.T) {
 	for st, want := range map[State]string{
 		0: "none", StateStarting: "starting", StatePrepare: "prepare", StateCommit: "commit", StateProbation: "probation",
-		StateServing: "serving", StateDraining: "draining", StateSteppingBack: "stepping-back", StateStopping: "stopping", 9: "state 9",
+		StateServing: "serving", StateDraining: "draining", StateSteppingBack: "stepping-back", StateStopping: "stopping", StateTakingOver: "taking-over", 10: "state 10",
 	} {
 		if st.String() != want {
 			t.Errorf("%d is %q, want %q", uint8(st), st, want)

@@ -5,11 +5,13 @@ import "fmt"
 // State is what a process does.
 //
 //	starting ------------------------------> serving -> draining -> (gone)
+//	                        taking-over ---+    |
+//	                             |         v    +-> stopping
 //	prepare -> commit -> probation --------> serving
-//	   |          |          |                  |
-//	   +----------+----------+-> stepping-back  +-> stopping
+//	   |          |          |
+//	   +----------+----------+-> stepping-back -> (gone)
 //
-// The line above is a process without a parent, the one below a child of a hot
+// The line above is a process without a parent, the ones below a child of a hot
 // restart.
 type State uint8
 
@@ -23,10 +25,11 @@ const (
 	StateDraining                      // a parent that was released
 	StateSteppingBack                  // a child that is undone
 	StateStopping                      // ends by order
+	StateTakingOver                    // a child whose parent hangs: waits for the manager to make it main
 )
 
 func (s State) String() string {
-	names := [...]string{"none", "starting", "prepare", "commit", "probation", "serving", "draining", "stepping-back", "stopping"}
+	names := [...]string{"none", "starting", "prepare", "commit", "probation", "serving", "draining", "stepping-back", "stopping", "taking-over"}
 	if int(s) < len(names) {
 		return names[s]
 	}
