@@ -34,6 +34,8 @@ type cell struct {
 	cut bool
 	// forgets: what that process counted since its last heartbeat may be lost.
 	forgets bool
+	// either: who is first decides between restarted and replaced.
+	either  bool
 	within  time.Duration // the reload takes at most this; 0: any time
 	unbegun bool          // no restart begins, so there is no event
 	before  func(*testing.T, *harness.FaultBox)
@@ -86,6 +88,9 @@ func (c cell) run(t *testing.T, b *harness.FaultBox) {
 		b.Fault(c.point, c.action)
 	}
 	out := c.reload(t, b)
+	if c.either && out.Code == 0 {
+		c.end, c.forgets = replaced, true
+	}
 	c.judge(t, b, out, old)
 	asked := int64(1)
 	if c.end == kept || c.end == rolledBack || c.end == handed {

@@ -3,6 +3,7 @@ package test
 import (
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"belay/test/harness"
@@ -13,7 +14,9 @@ import (
 // is only that of the old connections.
 func parentDies() (list []cell) {
 	for _, point := range []string{"begin", "hello", "sockets", "state", "pause", "paused", "proven", "handed"} {
-		list = append(list, cell{point: "parent." + point, action: "kill", end: restarted, cut: true})
+		// From HandOver on the manager may hear of the new process before it looks at
+		// the end of the old one.
+		list = append(list, cell{point: "parent." + point, action: "kill", end: restarted, either: point == "handed", cut: true})
 	}
 	for _, point := range []string{"release", "released"} {
 		list = append(list, cell{point: "parent." + point, action: "kill", end: replaced, cut: true, forgets: true})
@@ -39,6 +42,20 @@ func parentHangs() (list []cell) {
 	return append(list, again)
 }
 
+// parentWakes: a process that hung when its child took over works again before it
+// is ended. It takes nothing back, and nobody is cut.
+func parentWakes() (list []cell) {
+	for _, point := range []string{"proven", "handed", "release"} {
+		list = append(list, cell{point: "parent." + point, action: "sleep=3s", end: replaced, reason: "draining: a new process is main"})
+	}
+	wake := func(t *testing.T, b *harness.FaultBox) {
+		cursor, old := b.Cursor(), b.Main()
+		harness.Eventually(t, patience, "the child takes over", func() bool { return strings.Contains(transcript(b.Events(cursor)), "takes over") })
+		b.Signal(old, syscall.SIGCONT)
+	}
+	return append(list, cell{point: "parent.proven", action: "stop", during: wake, end: replaced, reason: "draining: a new process is main"})
+}
+
 // reloadBeside reloads while a process hangs.
 func reloadBeside(t *testing.T, b *harness.FaultBox) {
 	cursor := b.Cursor()
@@ -56,5 +73,5 @@ func reloadBeside(t *testing.T, b *harness.FaultBox) {
 func TestFaultsOfTheParent(t *testing.T) {
 	t.Parallel()
 	b := harness.BootFaultBox(t, false)
-	runCells(t, b, slices.Concat(parentDies(), parentHangs()))
+	runCells(t, b, slices.Concat(parentDies(), parentHangs(), parentWakes()))
 }

@@ -2,10 +2,14 @@ package test
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -178,4 +182,109 @@ func TestBelayctlDrain(t *testing.T) {
 	ready(200, false)
 	d.HotRestart()
 	ready(200, false)
+}
+
+// What an operator asks for while a restart is under way holds in the new process,
+// and so does what he takes back.
+func TestHotRestartKeepsDrainOfProbation(t *testing.T) {
+	t.Parallel()
+	s := restartable(t)
+	s.more = strings.Replace(s.more, `probation = "200ms"`, `probation = "1500ms"`, 1)
+	d := ordinary(t, s)
+	for i, undo := range []bool{false, true} {
+		done := make(chan harness.Generation, 1)
+		go func() { done <- d.HotRestart() }()
+		harness.Eventually(t, patience, "probation", func() bool { return statusOf(t, d).Phase == "probation" })
+		args := []string{"drain"}
+		if undo {
+			args = append(args, "--undo")
+		}
+		if out, err := belayctl(t, d, args...); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		if g := <-done; g.Epoch != i+2 {
+			t.Fatalf("epoch %d\n%s", g.Epoch, g.Output)
+		}
+		resp, err := d.AdminClient().Get("http://belay/ready")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		if ready := resp.StatusCode == http.StatusOK; ready != undo {
+			t.Errorf("after drain %v: status %d", args[1:], resp.StatusCode)
+		}
+	}
+}
+
+// An address of the admin API that cannot be had fails the restart before anybody
+// commits; one that can is answered from the moment the new process is main.
+func TestHotRestartMovesMetrics(t *testing.T) {
+	t.Parallel()
+	s := restartable(t)
+	taken := harness.NewBackend(t, echoOrUpgrade).Addr
+	first, second, socket := harness.Addr(t), harness.Addr(t), harness.TempDir(t)+"/a.sock"
+	s.more += fmt.Sprintf("[admin]\nsocket = %q\nmetrics_address = %q\n", socket, first)
+	d := ordinary(t, s, harness.Options{Errors: true})
+	move := func(from, to string) (string, int) {
+		rewrite(t, d, "metrics_address = \""+from, "metrics_address = \""+to)
+		return hook(t, harness.Binary(t, "belayd", false), "hot-restart", "--config", d.Config)
+	}
+	fails := func(from, to string, why ...string) {
+		out, code := move(from, to)
+		if code == 0 {
+			t.Errorf("%s is taken", to)
+		}
+		want(t, out, append(why, to)...)
+		if st := statusAt(t, socket); st.Epoch != 1 || st.LastRestart.Result != "failed" {
+			t.Errorf("%+v", st)
+		}
+	}
+	fails(first, taken, "admin.metrics_address", "address already in use")
+	fails(taken, s.addr, "address")
+	if out, code := move(s.addr, second); code != 0 {
+		t.Fatal(out)
+	}
+	if r := harness.Get(t, second, "/metrics", "a"); r.Status != 200 {
+		t.Errorf("status %d", r.Status)
+	}
+	if c, err := net.Dial("tcp", first); err == nil {
+		_ = c.Close()
+		t.Error("the old address still answers")
+	}
+}
+
+// Whoever called the hook and read its output may go: the new process writes where
+// the old one wrote, and a log that nobody reads ends nobody.
+func TestHotRestartOutlivesItsCaller(t *testing.T) {
+	t.Parallel()
+	s := restartable(t)
+	d := ordinary(t, s)
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(harness.Binary(t, "belayd", false), "hot-restart", "--config", d.Config)
+	cmd.Stdout, cmd.Stderr = w, w
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	_ = w.Close()
+	out, err := io.ReadAll(r) // ends when nobody else has the pipe
+	if err != nil || cmd.Wait() != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	m := isMain.FindSubmatch(out)
+	if m == nil {
+		t.Fatalf("output %s", out)
+	}
+	pid, _ := strconv.Atoi(string(m[1]))
+	t.Cleanup(func() { harness.EndProcess(t, pid) })
+	d.Signal(syscall.SIGHUP)
+	if err := syscall.Kill(pid, syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	d.WaitLine("SIGHUP ignored")
+	if r := harness.Get(t, s.addr, "/", "a"); r.Status != 200 {
+		t.Errorf("status %d", r.Status)
+	}
 }

@@ -79,7 +79,7 @@ var isMain = regexp.MustCompile(`belayd: epoch \d+ \(process (\d+)\) is main`)
 func hook(t *testing.T, binary string, args ...string) (output string, code int) {
 	t.Helper()
 	path := filepath.Join(harness.TempDir(t), "hook.log")
-	out, err := os.Create(path) // a file: the new process goes on writing to it
+	out, err := os.Create(path) // a file: a pipe would be waited for
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,6 +15,8 @@ type Group struct {
 	// Manager says that the sockets belong to a socket unit of the service
 	// manager, which made them.
 	Manager bool
+	// Admin says that the sockets are the admin API's, whatever their name is.
+	Admin bool
 	// Total is how many sockets the parent has; FDs is empty where they were not
 	// asked for.
 	Total int

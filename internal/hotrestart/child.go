@@ -1,6 +1,7 @@
 package hotrestart
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -33,9 +34,27 @@ type Parent struct {
 	groups    []Group
 	others    []Group
 	committed bool
-	probeGood bool
+	probed    bool  // the probe has ended
+	probeErr  error // how
+	reporting bool  // a report is on its way
 	joined    time.Time
 	reason    string // why the parent resumed
+	fate      atomic.Uint32
+}
+
+// What becomes of a child. It is settled at once when a peer says so, not when the
+// node comes to it: a parent that asks the child to step back and a child that asks
+// the parent to release would else wait for each other.
+const (
+	fateOpen  uint32 = iota
+	fateTaken        // the hook has told it to take over
+	fateMain         // it is becoming main
+	fateBack         // the parent has taken the restart back
+)
+
+// stepBack settles that the parent serves on; false if it is too late.
+func (p *Parent) stepBack(decided bool) bool {
+	return p.fate.CompareAndSwap(fateOpen, fateBack) || decided && p.fate.CompareAndSwap(fateTaken, fateBack)
 }
 
 // Child connects a process that a hook started with its parent; nil if no hook
@@ -80,7 +99,7 @@ func Child(program string) (*Parent, error) {
 const helloTime = 5 * time.Second
 
 func (p *Parent) hello(token string) error {
-	segment, _, err := shm.Open(SegmentPath(p.o.Directory, p.o.BaseID))
+	segment, err := shm.Attach(SegmentPath(p.o.Directory, p.o.BaseID))
 	if err != nil {
 		return err
 	}
@@ -158,13 +177,13 @@ func (p *Parent) Sockets(wanted []eventloop.Address, names []string) ([]Group, e
 			closeAll(fds)
 			return nil, fmt.Errorf("process %d passed %d sockets where %d for %s were announced", p.id.PID, len(rest), n, g.Address)
 		}
-		p.groups = append(p.groups, Group{Address: a, Name: g.Name, FDs: rest[:g.Sockets:g.Sockets], Manager: g.Inherited})
+		p.groups = append(p.groups, Group{Address: a, Name: g.Name, FDs: rest[:g.Sockets:g.Sockets], Manager: g.Inherited, Admin: g.Admin})
 		rest = rest[g.Sockets:]
 	}
 	closeAll(rest)
 	for _, g := range m.GetPassSocketsReply().GetOthers() {
 		if a, ok := fromAddress(g.Address); ok {
-			p.others = append(p.others, Group{Address: a, Name: g.Name, Manager: g.Inherited, Total: int(g.Total)})
+			p.others = append(p.others, Group{Address: a, Name: g.Name, Manager: g.Inherited, Admin: g.Admin, Total: int(g.Total)})
 		}
 	}
 	Fault("child.sockets")
@@ -183,12 +202,15 @@ func (p *Parent) State() ([]Blob, error) {
 	if err != nil {
 		return nil, err
 	}
-	var list []Blob
-	for _, b := range m.GetStateReply().GetBlobs() {
+	Fault("child.state")
+	return blobs(m.GetStateReply()), nil
+}
+
+func blobs(m *pb.StateReply) (list []Blob) {
+	for _, b := range m.GetBlobs() {
 		list = append(list, Blob{Owner: b.Owner, Version: b.Version, Data: b.Data})
 	}
-	Fault("child.state")
-	return list, nil
+	return list
 }
 
 // Join makes the child's node, which beats from now on.
@@ -198,7 +220,7 @@ func (p *Parent) Join(o Options) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	n.role, n.up = roleChild, p
+	n.role, n.up, n.born = roleChild, p, p
 	p.joined = time.Now()
 	p.o.Log = o.Log
 	p.node.Store(n)
@@ -222,9 +244,9 @@ func (p *Parent) Commit() error {
 	n := p.node.Load()
 	n.slot.SetState(shm.StateCommit)
 	p.Accepting()
-	if _, err := p.call(&pb.Message{Body: &pb.Message_Pause{Pause: &pb.Pause{Taken: toAddresses(taken)}}}); err != nil {
+	if _, err := p.call(&pb.Message{Body: &pb.Message_Pause{Pause: &pb.Pause{Taken: toAddresses(taken)}}}); err != nil && (refused(err) || p.id.Alive()) {
 		return err
-	}
+	} // without the parent nobody else accepts
 	n.slot.SetState(shm.StateProbation)
 	n.watch(p.Conn, p.parentGone)
 	Fault("child.committed")
@@ -235,28 +257,37 @@ func (p *Parent) Commit() error {
 func (p *Parent) Probed(err error) {
 	Fault("child.probed")
 	p.node.Load().do(func() {
-		p.probeGood = err == nil
-		text := ""
-		if err != nil {
-			text = err.Error()
-		}
-		p.report(true, text)
+		p.probed, p.probeErr = true, err
+		p.report()
 	})
 }
 
-// report sends what was counted since the last report.
-func (p *Parent) report(probed bool, text string) {
+// report tells the parent what was counted since commit. Each report has all of
+// it, so that one which the parent never saw is not missing, and there is one at a
+// time: to a parent that hangs none is written in vain.
+func (p *Parent) report() {
 	n := p.node.Load()
-	if n.up != p {
+	if n.up != p || p.reporting {
 		return
 	}
-	m := &pb.Report{Probed: probed, ProbeError: text}
+	m := &pb.Report{Probed: p.probed}
+	if p.probeErr != nil {
+		m.ProbeError = p.probeErr.Error()
+	}
 	if p.Info.Version > 0 {
 		m.Deltas = toDeltas(n.p.Deltas(true))
 	}
-	if p.Conn.Notify(&pb.Message{Body: &pb.Message_Report{Report: m}}) == nil && p.Info.Version > 0 {
-		n.p.DeltasTaken()
-	}
+	p.reporting = true
+	go func() {
+		_, fds, err := p.Conn.Call(context.Background(), &pb.Message{Body: &pb.Message_Report{Report: m}})
+		closeAll(fds)
+		n.post(func() {
+			p.reporting = false
+			if err == nil && p.probed && !m.Probed { // the probe ended meanwhile
+				p.report()
+			}
+		})
+	}()
 }
 
 // Report gives the parent the counts so far, with each heartbeat of probation: a
@@ -267,7 +298,7 @@ func (n *Node) Report() {
 	}
 	n.post(func() {
 		if n.up != nil && n.up.committed {
-			n.up.report(false, "")
+			n.up.report()
 		}
 	})
 }
@@ -305,33 +336,75 @@ func (p *Parent) fromPeer(r *Request) {
 		r.Refuse(pb.Error_REFUSED, "the new process is not ready")
 		return
 	}
+	if m := r.GetResume(); m != nil && r.Conn() == p.Conn && !p.stepBack(m.Decided) {
+		r.Refuse(pb.Error_TAKEN, "process %d has taken over", n.self.PID)
+		return
+	}
 	n.post(func() { n.request(r) })
 }
 
 // takeOver: the hook has waited in vain for the parent.
 func (n *Node) takeOver(r *Request) {
+	p := n.born
 	switch {
-	case n.up == nil:
-		r.Refuse(pb.Error_GONE, "process %d is main already, or never was a child", n.self.PID)
-	case r.Conn() != n.up.hook:
+	case p == nil || r.Conn() != p.hook:
 		r.Refuse(pb.Error_REFUSED, "only the hook may ask for that")
-	case !n.up.probeGood:
+	case n.up == nil && n.role == roleMain:
+		r.Ack() // the parent has died
+	case !p.probed || p.probeErr != nil:
 		r.Refuse(pb.Error_REFUSED, "the new process has not proved itself")
+	case !p.fate.CompareAndSwap(fateOpen, fateTaken):
+		r.Refuse(pb.Error_GONE, "the old process serves on: %s", p.reason)
 	default:
+		n.slot.SetState(shm.StateTakingOver)
 		r.Ack()
 	}
 }
 
-// parentGone: the parent died before it released us.
+// parentGone: the connection to the parent has broken before it released us, which
+// it does when the parent dies. One that hangs is the hook's to judge, or the
+// service manager's; then lookUp finds its end.
 func (p *Parent) parentGone() {
 	n := p.node.Load()
 	if n.up != p {
 		return
 	}
+	if p.id.Alive() && !endsSoon(p.id, n.o.CallTime) {
+		n.log.Warn("the connection to the old process has broken; it lives", "pid", p.id.PID, "error", p.Conn.Err())
+		return
+	}
+	p.inherit()
+}
+
+// lookUp finds out whether a parent has died of which nobody tells; with each
+// heartbeat.
+func (n *Node) lookUp() {
+	if p := n.up; p != nil && p.committed && p.Conn.Err() != nil && !p.id.Alive() {
+		p.inherit()
+	}
+}
+
+// inherit takes the place of a parent that has died.
+func (p *Parent) inherit() {
+	n := p.node.Load()
 	n.log.Warn("the old process has died before it released this one", "pid", p.id.PID)
 	if err := n.becomeMain(); err != nil {
 		n.log.Error("take over", "error", err)
 	}
+}
+
+// TakePlace has a child become main that the service manager takes for the main
+// process already; it reports whether it is main.
+func (n *Node) TakePlace() (main bool) {
+	n.do(func() {
+		if n.up != nil {
+			if err := n.becomeMain(); err != nil {
+				n.log.Info("the old process stays main", "reason", err)
+			}
+		}
+		main = n.role == roleMain
+	})
+	return main
 }
 
 // becomeMain releases the parent and takes its place. A parent that does not
@@ -341,31 +414,51 @@ func (n *Node) becomeMain() error {
 	if !p.committed {
 		return fmt.Errorf("process %d has not committed", n.self.PID)
 	}
+	taken := p.fate.CompareAndSwap(fateTaken, fateMain)
+	if !taken && !p.fate.CompareAndSwap(fateOpen, fateMain) {
+		return fmt.Errorf("the old process %d serves on", p.id.PID)
+	}
 	Fault("child.release")
 	n.p.BeforeRelease(p.others)
-	_, err := p.call(&pb.Message{Body: &pb.Message_Release{Release: &pb.Release{}}})
-	if err != nil {
-		if p.Conn.Err() == nil && refused(err) {
-			return err
+	m, err := p.call(&pb.Message{Body: &pb.Message_Release{Release: &pb.Release{TakenOver: taken}}})
+	if err != nil && refused(err) {
+		p.fate.Store(fateOpen)
+		if taken {
+			p.fate.Store(fateTaken)
 		}
-		n.log.Warn("the old process does not answer; it is ended at shutdown_time", "pid", p.id.PID, "shutdown_time", n.o.ShutdownTime, "error", err)
-		n.killLater(p.id)
+		return err
+	}
+	if err != nil {
+		n.orphan(p, err)
 	}
 	n.up, n.role = nil, roleMain
-	n.last = Outcome{At: time.Now(), Result: "ok", Epoch: n.epoch, Took: time.Since(p.joined), Cut: p.Info.CutConnections}
+	n.last = Outcome{At: time.Now(), Result: resultOK, Epoch: n.epoch, Took: time.Since(p.joined), Cut: p.Info.CutConnections}
 	n.ended = n.last.At
 	n.slot.SetState(shm.StateServing)
 	n.p.DeltasReset() // what the parent heard in probation ended with its attempt
+	n.p.LateState(blobs(m.GetStateReply()))
 	if p.Conn.Err() == nil && p.Info.Version > 0 {
-		e := &elder{epoch: p.Info.Epoch, id: p.id, conn: p.Conn, busy: true, program: p.Info.Program}
+		e := &elder{epoch: p.Info.Epoch, id: p.id, conn: p.Conn, busy: err == nil, program: p.Info.Program}
 		n.addElder(e)
-		n.askNow(e)
+		if err == nil {
+			n.askNow(e)
+		}
 	}
 	n.adopt()
 	n.p.Main()
 	n.event(slog.LevelInfo, systemd.EventReloadDone, "this process is main", "parent_pid", p.id.PID)
 	Fault("child.released")
 	return nil
+}
+
+// orphan sees to a parent that did not answer Release: the flag that it holds must
+// not keep others from restarting.
+func (n *Node) orphan(p *Parent, err error) {
+	n.seg.EndInit(p.id)
+	if p.id.Alive() {
+		n.log.Warn("the old process does not answer; it is ended at shutdown_time", "pid", p.id.PID, "shutdown_time", n.o.ShutdownTime, "error", err)
+		n.killLater(p.id)
+	}
 }
 
 // askNow waits for the first counts of the parent, so that whoever looks at ours
@@ -411,7 +504,7 @@ func (n *Node) resumed(r *Request, m *pb.Resume) {
 	n.slot.SetState(shm.StateSteppingBack)
 	n.setMain(p.Conn, p.Info.Version)
 	n.p.StepBack()
-	n.last = Outcome{At: time.Now(), Result: "rolled back", Reason: m.Reason, Epoch: n.epoch}
+	n.last = Outcome{At: time.Now(), Result: resultRolledBack, Reason: m.Reason, Epoch: n.epoch}
 	n.event(slog.LevelWarn, systemd.EventRolledBack, "stepping back: the old process serves on", "reason", m.Reason)
 	r.Ack()
 }

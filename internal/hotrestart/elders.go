@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"time"
 
 	pb "belay/internal/hotrestart/hotrestartpb"
 	"belay/internal/shm"
+	"belay/internal/stats"
 	"belay/internal/systemd"
 )
 
@@ -21,6 +23,10 @@ type elder struct {
 	busy  bool      // a Stats call is under way
 	own   bool      // it steps back: we are its parent
 	heard time.Time // when it last answered
+	mute  bool      // it speaks no version of ours: it tells no counts
+	// report is what a child that steps back had told before; it counts if the child
+	// dies before it tells all of it again.
+	report []stats.Delta
 
 	program string // version
 	open    int64
@@ -39,7 +45,11 @@ type statsState struct {
 func (n *Node) adopt() {
 	low, high := versions()
 	for _, p := range n.seg.Processes() {
-		if p.Epoch == n.epoch || n.elders[p.Epoch] != nil || p.State != shm.StateDraining && p.State != shm.StateSteppingBack {
+		if p.State == shm.StateServing && p.Epoch < n.epoch && !n.isElder(p.Epoch) && (n.born == nil || n.born.id != p.Identity) {
+			n.killLater(p.Identity) // it hung when a child took over from it, before us
+			continue
+		}
+		if p.Epoch == n.epoch || n.isElder(p.Epoch) || p.State != shm.StateDraining && p.State != shm.StateSteppingBack {
 			continue
 		}
 		conn, err := Dial(SocketPath(n.o.Directory, n.o.BaseID, p.Epoch), n.o.CallTime, func(r *Request) { n.post(func() { n.request(r) }) })
@@ -58,7 +68,7 @@ func (n *Node) adopt() {
 			conn.Close()
 			continue
 		}
-		n.addElder(&elder{epoch: p.Epoch, id: p.Identity, conn: conn, program: m.GetHelloReply().GetProgram()})
+		n.addElder(&elder{epoch: p.Epoch, id: p.Identity, conn: conn, program: m.GetHelloReply().GetProgram(), mute: m.GetHelloReply().GetVersion() == 0})
 	}
 	for _, epoch := range n.p.Generations() { // those of which only the parent knew
 		if n.elders[epoch] == nil {
@@ -67,6 +77,8 @@ func (n *Node) adopt() {
 	}
 }
 
+func (n *Node) isElder(epoch uint64) bool { return n.elders[epoch] != nil }
+
 func (n *Node) addElder(e *elder) {
 	e.heard = time.Now()
 	n.elders[e.epoch] = e
@@ -74,16 +86,24 @@ func (n *Node) addElder(e *elder) {
 		if n.elders[e.epoch] != e {
 			return
 		}
-		delete(n.elders, e.epoch)
-		n.p.Forget(e.epoch)
+		n.lose(e)
 		n.event(slog.LevelInfo, systemd.EventGenerationEnded, "a draining generation has ended", "generation", e.epoch, "pid", e.id.PID)
 	})
 	e.poll(n)
 }
 
+// lose forgets a generation that is gone.
+func (n *Node) lose(e *elder) {
+	delete(n.elders, e.epoch)
+	if e.report != nil {
+		n.p.Apply(e.epoch, e.report)
+	}
+	n.p.Forget(e.epoch)
+}
+
 // poll asks for the counts without waiting.
 func (e *elder) poll(n *Node) {
-	if e.busy {
+	if e.busy || e.mute {
 		return
 	}
 	e.busy = true
@@ -117,7 +137,7 @@ func (e *elder) take(n *Node, s *pb.StatsReply) {
 	if s == nil || n.elders[e.epoch] != e {
 		return
 	}
-	e.heard = time.Now()
+	e.heard, e.report = time.Now(), nil
 	n.p.Apply(e.epoch, fromDeltas(s.Deltas))
 	ctx, cancel := n.callContext()
 	defer cancel()
@@ -202,7 +222,7 @@ func (n *Node) final(r *Request, m *pb.Final) {
 	for _, e := range n.elders {
 		if e.conn == r.Conn() && m.Stats != nil {
 			n.p.Apply(e.epoch, fromDeltas(m.Stats.Deltas))
-			e.open = 0
+			e.open, e.report = 0, nil
 			r.Ack()
 			return
 		}
@@ -280,31 +300,46 @@ func (n *Node) EndElders(within time.Duration) {
 func (n *Node) endOldest() (note string, cut int64) {
 	for {
 		list := n.seg.Processes()
-		if len(list) < n.o.MaxGenerations {
+		list = slices.DeleteFunc(list, func(p shm.Process) bool { return p.Epoch == n.epoch })
+		if len(list)+1 < n.o.MaxGenerations || len(list) == 0 {
 			return note, cut
 		}
-		e := n.elders[list[0].Epoch]
-		if e == nil {
+		p := list[0] // by epoch
+		open, err := n.endNow(p)
+		if err != nil {
+			n.log.Error("oldest generation not ended", "generation", p.Epoch, "pid", p.PID, "error", err)
 			return note, cut
 		}
+		cut += open
+		note = strings.Join(nonEmpty(note, fmt.Sprintf("epoch %d (process %d) ended early, %d connections cut: max_generations is %d", p.Epoch, p.PID, open, n.o.MaxGenerations)), "; ")
+		n.event(slog.LevelWarn, systemd.EventConnectionsCut, "oldest generation ended for a new one", "generation", p.Epoch, "pid", p.PID, "connections", open)
+	}
+}
+
+// endNow ends a generation with what it has open, by force if it does not answer.
+func (n *Node) endNow(p shm.Process) (open int64, err error) {
+	e := n.elders[p.Epoch]
+	if e != nil {
 		ctx, cancel := n.callContext()
 		m, _, err := e.conn.Call(ctx, &pb.Message{Body: &pb.Message_Terminate{Terminate: &pb.Terminate{}}})
 		if err == nil {
 			err = n.await(ctx, e.conn.Done())
 		}
 		cancel()
-		if err != nil { // it hangs: its connections are lost either way
-			kill(e.id)
-			<-e.conn.Done()
+		if open = m.GetTerminateReply().GetConnections(); err != nil {
+			open = max(open, e.open)
 		}
-		open := m.GetTerminateReply().GetConnections()
-		cut += open
-		note = strings.Join(nonEmpty(note, fmt.Sprintf("epoch %d (process %d) ended early, %d connections cut: max_generations is %d", e.epoch, e.id.PID, open, n.o.MaxGenerations)), "; ")
-		n.event(slog.LevelWarn, systemd.EventConnectionsCut, "oldest generation ended for a new one", "generation", e.epoch, "pid", e.id.PID, "connections", open)
-		n.drainPosts() // its last counts
-		delete(n.elders, e.epoch)
-		n.p.Forget(e.epoch)
 	}
+	if e == nil || err != nil {
+		if kill(p.Identity); !endsSoon(p.Identity, n.o.CallTime) {
+			return 0, fmt.Errorf("it lives on after SIGKILL")
+		}
+	}
+	n.drainPosts() // its last counts
+	if e != nil && n.elders[p.Epoch] == e {
+		n.lose(e)
+	}
+	return open, nil
 }
 
 // await runs what is posted until done is closed: the last counts of a process

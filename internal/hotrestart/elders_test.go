@@ -61,7 +61,7 @@ func TestElderEndsDuringRestart(t *testing.T) {
 			b := a.restart("B")
 			a.add(1)
 			b.add(10)
-			h := b.begin()
+			h := b.beginAs(managed())
 			c := h.commit("C")
 			c.add(100)
 			a.add(1000)
@@ -196,7 +196,7 @@ func TestFrozenMinimum(t *testing.T) {
 	}
 	defer n.Close()
 	defer beat(n)()
-	for _, m := range []*pb.Message{{Body: &pb.Message_Pause{Pause: &pb.Pause{Taken: []*pb.Address{web}}}}, {Body: &pb.Message_Release{Release: &pb.Release{}}}} {
+	for _, m := range []*pb.Message{{Body: &pb.Message_Pause{Pause: &pb.Pause{Taken: []*pb.Address{web}}}}, {Body: &pb.Message_Release{Release: &pb.Release{TakenOver: true}}}} {
 		if _, err := call(t, conn, m); err != nil {
 			t.Fatal(err)
 		}

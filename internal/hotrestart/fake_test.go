@@ -72,6 +72,7 @@ func (f *fake) Turn(time.Duration) bool         { return !f.stuck.Load() }
 func (f *fake) State() []Blob                   { return f.state }
 func (f *fake) Headroom() (string, error)       { return f.note, f.full }
 func (f *fake) BeforeRelease(d []Group)         { f.write("BeforeRelease %d", len(d)) }
+func (f *fake) LateState(s []Blob)              { f.state = s }
 func (f *fake) Main()                           { f.write("Main") }
 
 func (f *fake) Terminate(within time.Duration) int64 {

@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -20,13 +19,14 @@ import (
 
 // HookOptions are what the two lines of ExecReload= are told.
 type HookOptions struct {
-	Directory string // of the hot-restart files
-	BaseID    int    // < 0: the only one there is
-	Config    string // for the child; "": what the running process was started with
-	Program   string
-	MainPID   int // $MAINPID; 0: not called by the service manager
-	Notifier  *systemd.Notifier
-	Out       io.Writer
+	// Directories are where the hot-restart files may be; the first with the process.
+	Directories []string
+	BaseID      int    // < 0: the only one there is
+	Config      string // for the child; "": what the running process was started with
+	Program     string
+	MainPID     int // $MAINPID; 0: not called by the service manager
+	Notifier    *systemd.Notifier
+	Out         io.Writer
 	// Stop ends the hook, and with it the restart: SIGTERM.
 	Stop <-chan os.Signal
 }
@@ -35,86 +35,15 @@ type HookOptions struct {
 // succeed then, or the whole unit counts as failed.
 var ErrStopped = errors.New("stopped: the restart was taken back")
 
-// Find is the process to replace: the service manager's main one, else the newest
-// that serves.
-func find(o *HookOptions) (shm.Process, error) {
-	base, err := onlyBase(o)
-	if err != nil {
-		return shm.Process{}, err
-	}
-	o.BaseID = base
-	seg, _, err := shm.Open(SegmentPath(o.Directory, base))
-	if err != nil {
-		return shm.Process{}, err
-	}
-	defer seg.Close()
-	var found shm.Process
-	for _, p := range seg.Processes() {
-		if o.MainPID != 0 && p.PID == o.MainPID || o.MainPID == 0 && p.State == shm.StateServing {
-			found = p
-		}
-	}
-	switch {
-	case found.PID == 0 && o.MainPID != 0:
-		return found, fmt.Errorf("process %d has no hot restart (base id %d in %s): is it off, or still starting?", o.MainPID, base, o.Directory)
-	case found.PID == 0:
-		return found, fmt.Errorf("no running belayd with base id %d in %s", base, o.Directory)
-	}
-	return found, nil
-}
-
-// onlyBase finds the segment when the caller named none. The service manager's
-// main process tells which of several it is.
-func onlyBase(o *HookOptions) (int, error) {
-	if o.BaseID >= 0 {
-		return o.BaseID, nil
-	}
-	files, err := filepath.Glob(filepath.Join(o.Directory, "hot-*.shm"))
-	if err != nil {
-		return 0, err
-	}
-	var bases []int
-	for _, f := range files {
-		text := strings.TrimSuffix(strings.TrimPrefix(filepath.Base(f), "hot-"), ".shm")
-		n, err := strconv.Atoi(text)
-		if err != nil {
-			continue
-		}
-		bases = append(bases, n)
-		if o.MainPID != 0 && serves(f, o.MainPID) {
-			return n, nil
-		}
-	}
-	switch len(bases) {
-	case 0:
-		return 0, fmt.Errorf("no running belayd in %s", o.Directory)
-	case 1:
-		return bases[0], nil
-	}
-	return 0, fmt.Errorf("several base ids in %s: %v; name one with --base-id", o.Directory, bases)
-}
-
-func serves(path string, pid int) bool {
-	seg, _, err := shm.Open(path)
-	if err != nil {
-		return false
-	}
-	defer seg.Close()
-	for _, p := range seg.Processes() {
-		if p.PID == pid {
-			return true
-		}
-	}
-	return false
-}
-
 // hook is line 1: it starts the child and waits for the parent's verdict.
 type hook struct {
 	o      HookOptions
+	at     target
 	parent shm.Process
-	conn   *Conn // to the parent
-	child  *Conn // to the child
-	pid    int   // of the child
+	conn   *Conn    // to the parent
+	stderr *os.File // of the child
+	child  *Conn    // to the child
+	pid    int      // of the child
 	begun  *pb.BeginReply
 	phases chan *pb.Phase // of the parent
 	failed chan string    // of the child
@@ -126,11 +55,11 @@ type hook struct {
 // manager, the new process has passed probation and the manager was told; line 2
 // then releases the old one. Without a manager the old one is released as well.
 func Hook(o HookOptions) error {
-	parent, err := find(&o)
+	at, err := find(&o)
 	if err != nil {
 		return err
 	}
-	h := &hook{o: o, parent: parent, phases: make(chan *pb.Phase, 64), failed: make(chan string, 4)}
+	h := &hook{o: o, at: at, parent: at.process, stderr: os.Stderr, phases: make(chan *pb.Phase, 64), failed: make(chan string, 4)}
 	if err := h.begin(); err != nil {
 		return err
 	}
@@ -168,14 +97,13 @@ func (h *hook) stopped() bool {
 }
 
 func (h *hook) begin() (err error) {
-	path := SocketPath(h.o.Directory, h.o.BaseID, h.parent.Epoch)
-	if h.conn, err = Dial(path, helloTime, h.fromParent); err != nil {
+	if h.conn, err = Dial(h.at.socket(), helloTime, h.fromParent); err != nil {
 		return fmt.Errorf("the running process %d does not answer: %w", h.parent.PID, err)
 	}
 	ctx, cancel := context.WithTimeoutCause(context.Background(), helloTime, fmt.Errorf("nothing within %v", helloTime))
 	defer cancel()
 	low, high := versions()
-	m, _, err := h.conn.Call(ctx, &pb.Message{Body: &pb.Message_Begin{Begin: &pb.Begin{
+	m, fds, err := h.conn.Call(ctx, &pb.Message{Body: &pb.Message_Begin{Begin: &pb.Begin{
 		MinVersion: low, MaxVersion: high, MainPid: int64(h.o.MainPID), Notify: h.o.Notifier != nil, Program: h.o.Program,
 	}}})
 	var no *Refused
@@ -184,6 +112,10 @@ func (h *hook) begin() (err error) {
 	}
 	if err != nil {
 		return fmt.Errorf("the running process %d does not answer: %w", h.parent.PID, err)
+	}
+	if len(fds) > 0 {
+		h.stderr = os.NewFile(uintptr(fds[0]), "stderr of the running process")
+		closeAll(fds[1:])
 	}
 	if h.begun = m.GetBeginReply(); h.begun == nil {
 		return fmt.Errorf("process %d answered Begin with %s", h.parent.PID, name(m))
@@ -240,8 +172,8 @@ func (h *hook) spawn() error {
 		return err
 	}
 	cmd := exec.Command(exe, SpawnCommand, "run", "--config", h.o.Config)
-	cmd.Env = append(environment(), fmt.Sprintf("%s=%d %d %d %s %d %s", childEnv, h.begun.Epoch, h.o.BaseID, 3, h.begun.Token, h.parent.PID, h.o.Directory))
-	cmd.Stderr = os.Stderr
+	cmd.Env = append(environment(), fmt.Sprintf("%s=%d %d %d %s %d %s", childEnv, h.begun.Epoch, h.at.base, 3, h.begun.Token, h.parent.PID, h.at.directory))
+	cmd.Stderr = h.stderr
 	cmd.ExtraFiles = []*os.File{end}
 	out, err := cmd.Output()
 	if err != nil {
@@ -306,7 +238,7 @@ func (h *hook) wait() error {
 		case <-h.child.Done():
 			return h.childEnd()
 		case <-h.conn.Done():
-			return h.parentEnd()
+			return h.parentEnd(phase)
 		case <-silence.C:
 			if phase == pb.Phase_PREPARE {
 				return fmt.Errorf("the running process %d does not answer within %v", h.parent.PID, call)
@@ -343,16 +275,22 @@ func (h *hook) childEnd() error {
 	}
 }
 
-// parentEnd finds the parent's last word, if there is one.
-func (h *hook) parentEnd() error {
+// parentEnd finds the parent's last word, if there is one. Without a service
+// manager, for which the end of the main process is the end of the service, a
+// child that accepts already goes on alone.
+func (h *hook) parentEnd(phase pb.Phase_Name) error {
 	for {
 		select {
 		case p := <-h.phases:
+			phase = p.Name
 			if p.Name == pb.Phase_FAILED {
 				h.stopping = p.Stopping
 				return errors.New(p.Reason)
 			}
 		default:
+			if phase != pb.Phase_PREPARE && h.o.MainPID == 0 && h.takeOver(time.Duration(h.begun.CallNs)) == nil {
+				return nil
+			}
 			return fmt.Errorf("the running process %d has ended", h.parent.PID)
 		}
 	}
@@ -393,20 +331,39 @@ func (h *hook) handOver() error {
 	}
 	Fault("hook.handed")
 	if h.o.MainPID == 0 {
-		return ReleaseLine(HookOptions{Directory: h.o.Directory, BaseID: h.o.BaseID, Out: h.o.Out}, h.begun.Epoch, h.pid)
+		child := h.at
+		child.process = shm.Process{Identity: shm.Identity{PID: h.pid}, Epoch: h.begun.Epoch}
+		return releaseLine(h.o.Out, &child)
 	}
 	if err := h.o.Notifier.MainPID(h.pid, fmt.Sprintf("epoch %d takes over", h.begun.Epoch)); err != nil {
 		return fmt.Errorf("tell the service manager: %w", err)
 	}
 	Fault("hook.notified")
-	if err := h.o.Notifier.Barrier(barrierTime); err != nil {
-		return fmt.Errorf("the service manager does not answer: %w", err)
+	return h.barrier()
+}
+
+// barrier waits until the service manager has read what it was told, however busy
+// it is: were this line to fail now, nobody would call the next.
+func (h *hook) barrier() error {
+	done := make(chan error, 1)
+	go func() { done <- h.o.Notifier.Barrier(barrierTime) }()
+	extend := time.NewTicker(extendEvery)
+	defer extend.Stop()
+	for {
+		select {
+		case err := <-done:
+			if err != nil {
+				return fmt.Errorf("the service manager does not answer: %w", err)
+			}
+			return nil
+		case <-extend.C:
+			_ = h.o.Notifier.Extend(2 * extendEvery) // it waits in the same queue
+		}
 	}
-	return nil
 }
 
 // barrierTime bounds the wait for the service manager.
-const barrierTime = 5 * time.Second
+const barrierTime = 60 * time.Second
 
 // giveUp tells the parent why, which its own end would not, and ends the child.
 func (h *hook) giveUp(why error) {
@@ -432,7 +389,7 @@ func (h *hook) endChild() {
 // ours reports whether the process is a child that has not committed: one that
 // has drains its connections, and its parent sees to its end.
 func (h *hook) ours(id shm.Identity) bool {
-	seg, _, err := shm.Open(SegmentPath(h.o.Directory, h.o.BaseID))
+	seg, err := shm.Attach(h.at.segment())
 	if err != nil {
 		return false
 	}

@@ -118,7 +118,9 @@ func childMain(config string) {
 	d.say("committed")
 	if _, err := fmt.Sscanf(at["probation"], "count=%d", &b.count); err == nil {
 		n.Report()
-		n.do(func() {}) // it is on its way
+		for busy := true; busy; {
+			n.do(func() { busy = n.up.reporting })
+		}
 	}
 	do(p, "probation")
 	do(p, "probed")

@@ -39,6 +39,7 @@ type Node struct {
 
 	role     role
 	up       *Parent  // the parent that has not released us yet; nil: none
+	born     *Parent  // the parent that we had
 	attempt  *attempt // the restart under way; nil: none
 	elders   map[uint64]*elder
 	main     *Conn // while draining: who takes our counts; nil: nobody
@@ -74,12 +75,18 @@ const (
 // Outcome is how a restart ended.
 type Outcome struct {
 	At     time.Time
-	Result string // "", "ok", "failed", "rolled back"
+	Result string // "", "ok", "failed" before commit, "rolled back" after it
 	Reason string
 	Epoch  uint64
 	Took   time.Duration
 	Cut    int64 // connections of older generations that were ended for it
 }
+
+const (
+	resultOK         = "ok"
+	resultFailed     = "failed"
+	resultRolledBack = "rolled back"
+)
 
 // newNode attaches the segment and starts to listen; epoch 0 takes the next one.
 func newNode(o Options, epoch uint64, st shm.State) (*Node, error) {
@@ -179,6 +186,13 @@ func (n *Node) do(f func()) {
 	}
 }
 
+// Do runs f between two steps of the protocol, and returns when that is done; it
+// reports false if the node is closed.
+func (n *Node) Do(f func()) (done bool) {
+	n.do(func() { f(); done = true })
+	return done
+}
+
 // loop is the node's goroutine. A tick is a heartbeat.
 func (n *Node) loop() {
 	defer n.wg.Done()
@@ -223,6 +237,7 @@ func (n *Node) tick() {
 	for _, e := range n.elders {
 		e.poll(n)
 	}
+	n.lookUp()
 	n.lookAround()
 }
 
@@ -235,6 +250,7 @@ func (n *Node) Close() {
 	n.once.Do(func() {
 		close(n.quit)
 		n.wg.Wait()
+		n.slot.Leave() // first: who sees the connections end looks whether we are there
 		if n.srv != nil {
 			n.srv.Close()
 		}
@@ -244,7 +260,6 @@ func (n *Node) Close() {
 		for _, e := range n.elders {
 			e.conn.Close()
 		}
-		n.slot.Leave()
 		_ = n.seg.Close()
 	})
 }
@@ -326,7 +341,7 @@ func common(low, high uint32) uint32 {
 func (n *Node) release(r *Request, m *pb.Release) {
 	switch a := n.attempt; {
 	case a != nil && r.Conn() == a.child:
-		a.release(r)
+		a.release(r, m.TakenOver)
 	case n.up != nil:
 		if m.MainPid != 0 && int(m.MainPid) != n.self.PID {
 			r.Refuse(pb.Error_REFUSED, "process %d is main for the service manager, this is %d", m.MainPid, n.self.PID)
@@ -337,12 +352,14 @@ func (n *Node) release(r *Request, m *pb.Release) {
 			return
 		}
 		r.Ack()
+	case a == nil && n.born != nil && n.last.Epoch == n.epoch && n.last.Result == resultOK:
+		r.Ack() // the parent died between the two lines, so this process has released itself
 	case a != nil && a.phase == phaseHanded:
-		a.back("the service manager still takes process " + fmt.Sprint(n.self.PID) + " for the main one: is NotifyAccess=exec in the unit?")
+		a.back("the service manager still takes process "+fmt.Sprint(n.self.PID)+" for the main one: is NotifyAccess=exec in the unit?", true)
 		r.Refuse(pb.Error_REFUSED, "%s", n.last.Reason)
 	default:
 		reason := "no restart is under way"
-		if n.last.Result != "" && n.last.Result != "ok" {
+		if n.last.Result != "" && n.last.Result != resultOK {
 			reason = "the restart to epoch " + fmt.Sprint(n.last.Epoch) + " was taken back: " + n.last.Reason
 		}
 		code := pb.Error_GONE
@@ -385,8 +402,9 @@ func (n *Node) Cancel(reason string) {
 	n.do(func() {
 		n.stopping = true
 		if n.attempt != nil {
-			n.attempt.back(reason)
+			n.attempt.back(reason, true)
 		}
+		n.slot.SetState(shm.StateStopping)
 	})
 }
 
@@ -401,9 +419,9 @@ func (n *Node) finish(o Outcome) {
 	n.seg.EndInit(n.self)
 	n.last, n.ended = o, time.Now()
 	switch o.Result {
-	case "ok":
+	case resultOK:
 		n.counts.done.Add(1)
-	case "failed":
+	case resultFailed:
 		n.counts.failed.Add(1)
 		n.event(slog.LevelError, systemd.EventReloadFailed, "hot restart failed; nothing has changed", "child_epoch", o.Epoch, "reason", o.Reason)
 	default:

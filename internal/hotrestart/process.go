@@ -61,6 +61,9 @@ type Process interface {
 	// BeforeRelease takes the listeners that the successor does not have out of the
 	// service manager's store, so that closing them closes them.
 	BeforeRelease(dropped []Group)
+	// LateState takes the parent's state as it was when it released this process;
+	// what the owners took before is older.
+	LateState(blobs []Blob)
 	// Main tells the process that it is main from now on.
 	Main()
 }
@@ -127,6 +130,26 @@ func kill(id shm.Identity) {
 	}
 }
 
+// endsSoon reports whether a process ends within a time.
+func endsSoon(id shm.Identity, limit time.Duration) bool {
+	fd, err := unix.PidfdOpen(id.PID, 0)
+	if err != nil {
+		return true
+	}
+	defer unix.Close(fd)
+	return !id.Alive() || waitPidfd(fd, limit)
+}
+
+// waitPidfd waits for the end of a process (pidfd_open(2)).
+func waitPidfd(fd int, limit time.Duration) bool {
+	for end := time.Now().Add(limit); ; {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(max(0, time.Until(end).Milliseconds())))
+		if err != unix.EINTR {
+			return n == 1
+		}
+	}
+}
+
 // waitGone waits until a process that is about to exit is gone and kills it when
 // that takes too long: while it lives, its loops still accept.
 func waitGone(id shm.Identity, limit time.Duration) {
@@ -138,8 +161,7 @@ func waitGone(id shm.Identity, limit time.Duration) {
 	if !id.Alive() {
 		return
 	}
-	n, _ := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(limit.Milliseconds()))
-	if n == 0 {
+	if !waitPidfd(fd, limit) {
 		_ = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
 	}
 }

@@ -183,7 +183,7 @@ func goLive(t *testing.T, script ...string) *live {
 // hook begins a restart; its end comes in err.
 func (l *live) hook() {
 	go func() {
-		l.err <- Hook(HookOptions{Directory: l.o.Directory, BaseID: -1, Program: "hook", Out: &l.out, Stop: l.stop})
+		l.err <- Hook(HookOptions{Directories: []string{l.o.Directory}, BaseID: -1, Program: "hook", Out: &l.out, Stop: l.stop})
 	}()
 }
 
@@ -330,7 +330,7 @@ func TestHook(t *testing.T) {
 func TestFind(t *testing.T) {
 	dir := t.TempDir()
 	find := func(o HookOptions) string {
-		o.Directory = dir
+		o.Directories = []string{"/nonexistent", dir}
 		_, err := find(&o)
 		return fmt.Sprint(err)
 	}

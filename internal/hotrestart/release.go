@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -14,9 +15,15 @@ import (
 // Release is line 2: the process that the service manager takes for the main one
 // releases the other.
 func Release(o HookOptions) error {
-	p, err := find(&o)
+	t, err := find(&o)
 	if err == nil {
-		err = ReleaseLine(o, p.Epoch, o.MainPID)
+		done := make(chan error, 1)
+		go func() { done <- releaseLine(o.Out, &t) }()
+		select {
+		case err = <-done:
+		case <-o.Stop: // the service stops, the new process with it
+			return ErrStopped
+		}
 	}
 	// systemd runs line 2 also when the service was told to stop during line 1, and
 	// takes its failure for that of the service.
@@ -27,16 +34,16 @@ func Release(o HookOptions) error {
 	return err
 }
 
-// ReleaseLine asks generation epoch to become main.
-func ReleaseLine(o HookOptions, epoch uint64, pid int) error {
-	c, err := Dial(SocketPath(o.Directory, o.BaseID, epoch), helloTime, nil)
+// releaseLine asks a process to become main.
+func releaseLine(out io.Writer, t *target) error {
+	c, err := Dial(t.socket(), helloTime, nil)
 	if err != nil {
 		return err
 	}
 	defer c.Close()
 	ctx, cancel := context.WithTimeoutCause(context.Background(), releaseTime, fmt.Errorf("nothing within %v", releaseTime))
 	defer cancel()
-	_, _, err = c.Call(ctx, &pb.Message{Body: &pb.Message_Release{Release: &pb.Release{MainPid: int64(pid)}}})
+	_, _, err = c.Call(ctx, &pb.Message{Body: &pb.Message_Release{Release: &pb.Release{MainPid: int64(t.process.PID)}}})
 	var no *Refused
 	if errors.As(err, &no) && no.Code == pb.Error_STOPPING {
 		return ErrStopped
@@ -44,7 +51,7 @@ func ReleaseLine(o HookOptions, epoch uint64, pid int) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(o.Out, "belayd: epoch %d (process %d) is main\n", epoch, pid)
+	fmt.Fprintf(out, "belayd: epoch %d (process %d) is main\n", t.process.Epoch, t.process.PID)
 	return nil
 }
 
@@ -63,6 +70,5 @@ func ends(pid int, limit time.Duration) bool {
 		return errors.Is(err, unix.ESRCH)
 	}
 	defer unix.Close(fd)
-	n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(limit.Milliseconds()))
-	return n == 1 && err == nil
+	return waitPidfd(fd, limit)
 }

@@ -172,9 +172,21 @@ func (g *generation) tryBegin(b *pb.Begin) (*hookEnd, error) {
 
 func ourVersions() *pb.Begin { return &pb.Begin{MinVersion: MinVersion, MaxVersion: MaxVersion} }
 
+// managed is what the hook of a service manager says.
+func managed() *pb.Begin {
+	b := ourVersions()
+	b.MainPid, b.Notify = int64(os.Getpid()), true
+	return b
+}
+
 func (g *generation) begin() *hookEnd {
 	g.t.Helper()
-	h, err := g.tryBegin(ourVersions())
+	return g.beginAs(ourVersions())
+}
+
+func (g *generation) beginAs(b *pb.Begin) *hookEnd {
+	g.t.Helper()
+	h, err := g.tryBegin(b)
 	if err != nil {
 		g.t.Fatal(err)
 	}
@@ -287,7 +299,7 @@ func handOver() *pb.Message { return &pb.Message{Body: &pb.Message_HandOver{Hand
 // restart makes the next generation main.
 func (g *generation) restart(name string) *generation {
 	g.t.Helper()
-	h := g.begin()
+	h := g.beginAs(managed())
 	c := h.prove(name)
 	if err := h.call(handOver()); err != nil {
 		g.t.Fatal(err)
@@ -297,6 +309,16 @@ func (g *generation) restart(name string) *generation {
 		g.t.Fatal(err)
 	}
 	return c
+}
+
+// reported waits until the parent has what the child counted.
+func (n *Node) reported(t *testing.T) {
+	t.Helper()
+	n.Report()
+	eventually(t, "the parent has the report", func() (done bool) {
+		n.do(func() { done = n.up == nil || !n.up.reporting })
+		return done
+	})
 }
 
 // release is line 2 of the reload, sent to this process.

@@ -30,7 +30,7 @@ func inode(t *testing.T, fd int) uint64 {
 func TestSequence(t *testing.T) {
 	a := cold(t, func(o *Options) { o.Watchdog, o.Config = time.Minute, "/etc/x.toml" })
 	a.count = 5
-	h := a.begin()
+	h := a.beginAs(managed())
 	if b := h.begun; b.Epoch != 2 || b.Config != "/etc/x.toml" || b.Token == "" || b.Note != "" || b.CallNs != int64(2*time.Second) {
 		t.Errorf("begun: %v", b)
 	}
@@ -222,10 +222,10 @@ func TestRollback(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			a := cold(t, nil)
 			a.add(100)
-			h := a.begin()
+			h := a.beginAs(managed())
 			c := h.commit("B")
 			c.add(7)
-			c.Report()
+			c.reported(t)
 			c.add(20)
 			if tt.phase == pb.Phase_PROVEN {
 				c.from.Probed(nil)
@@ -320,7 +320,7 @@ func TestToken(t *testing.T) {
 // Line 2 that never came: the next reload, asked of the child, makes it main.
 func TestLineTwoLost(t *testing.T) {
 	a := cold(t, nil)
-	h := a.begin()
+	h := a.beginAs(managed())
 	c := h.prove("B")
 	if err := h.call(handOver()); err != nil {
 		t.Fatal(err)
@@ -341,7 +341,7 @@ func TestTakeOver(t *testing.T) {
 	takeOver := &pb.Message{Body: &pb.Message_TakeOver{TakeOver: &pb.TakeOver{}}}
 	a := cold(t, nil)
 	_, err := call(t, dialTo(t, a), takeOver)
-	wantRefused(t, err, pb.Error_GONE, "is main already")
+	wantRefused(t, err, pb.Error_REFUSED, "only the hook")
 	h := a.begin()
 	c := h.commit("B")
 	_, err = call(t, dialTo(t, c), takeOver)
@@ -354,6 +354,98 @@ func TestTakeOver(t *testing.T) {
 	}
 }
 
+// A parent that works again after its child took over does not take it back, in
+// whatever order the two come to ask each other.
+func TestParentWakesAfterTakeOver(t *testing.T) {
+	a := cold(t, nil)
+	h := a.beginAs(managed())
+	c := h.commit("B")
+	c.from.Probed(nil)
+	h.waitPhase(pb.Phase_PROVEN)
+	if _, err := call(t, h.child, &pb.Message{Body: &pb.Message_TakeOver{TakeOver: &pb.TakeOver{}}}); err != nil {
+		t.Fatal(err)
+	}
+	h.conn.Close() // this the parent takes for the end of the restart
+	eventually(t, "the parent has asked in vain", func() bool { return a.Status().Phase == phaseHanded.String() })
+	if err := c.release(os.Getpid()); err != nil {
+		t.Fatal(err)
+	}
+	a.wantLast("ok", "")
+	all := c.book.all()
+	if slices.Contains(all, "B StepBack") || !slices.Contains(all, "A Drain") || !slices.Contains(all, "B Main") {
+		t.Errorf("calls %v", all)
+	}
+	c.restart("C")
+}
+
+// Both ask at once: the child that the parent releases it, the parent that the
+// child steps back. Neither waits for the other, and nobody is killed.
+func TestReleaseMeetsResume(t *testing.T) {
+	a := cold(t, nil)
+	h := a.beginAs(managed())
+	c := h.prove("B")
+	if err := h.call(handOver()); err != nil {
+		t.Fatal(err)
+	}
+	hold, held := make(chan struct{}), make(chan struct{})
+	go a.do(func() { close(held); <-hold; a.attempt.back("late", false) })
+	<-held
+	released := make(chan error, 1)
+	go func() { released <- c.release(os.Getpid()) }()
+	eventually(t, "the child asks", func() bool { return c.from.fate.Load() == fateMain })
+	close(hold)
+	if err := <-released; err != nil {
+		t.Fatal(err)
+	}
+	a.wantLast("ok", "")
+}
+
+// Line 2 finds a child that is main already: its parent died between the lines.
+func TestParentDiesBeforeLineTwo(t *testing.T) {
+	a := cold(t, nil)
+	h := a.beginAs(managed())
+	c := h.prove("B")
+	if err := h.call(handOver()); err != nil {
+		t.Fatal(err)
+	}
+	die(a, c)
+	if err := c.release(os.Getpid()); err != nil {
+		t.Error(err)
+	}
+	_, err := c.tryBegin(managed())
+	if err != nil {
+		t.Errorf("the next restart: %v", err)
+	}
+}
+
+// The hook of a restart without a service manager dies after HandOver: the old
+// process serves on, and the next restart works.
+func TestHookDiesAfterHandOver(t *testing.T) {
+	a := cold(t, nil)
+	h := a.begin()
+	c := h.prove("B")
+	if err := h.call(handOver()); err != nil {
+		t.Fatal(err)
+	}
+	h.conn.Close()
+	a.wantLast("rolled back", "the hook of the reload has ended")
+	c.exit()
+	a.restart("C")
+}
+
+// Nobody but a proven child is released to: one that is told to end in probation
+// steps back.
+func TestReleaseInProbation(t *testing.T) {
+	a := cold(t, func(o *Options) { o.Probation = time.Hour })
+	c := a.begin().commit("B")
+	wantRefused(t, c.release(0), pb.Error_REFUSED, "is in probation")
+	if c.TakePlace() {
+		t.Error("it is main")
+	}
+	c.from.Fail(errors.New("told to stop"))
+	a.wantLast("rolled back", "told to stop")
+}
+
 func dialTo(t *testing.T, g *generation) *Conn {
 	t.Helper()
 	c, err := Dial(SocketPath(g.o.Directory, g.o.BaseID, g.Epoch()), patience, nil)
@@ -364,15 +456,22 @@ func dialTo(t *testing.T, g *generation) *Conn {
 	return c
 }
 
-// A parent that dies in probation leaves a child that is main from then on.
-func TestParentDies(t *testing.T) {
-	a := cold(t, nil)
-	c := a.begin().commit("B")
+// die ends a parent as SIGKILL would, though its process, the test, lives on.
+func die(a, child *generation) {
 	var conn *Conn
 	a.do(func() { conn = a.attempt.child })
 	a.seg.EndInit(a.self) // of a dead owner nobody minds it
 	a.leave()
-	conn.Close() // as its exit would
+	child.do(func() { child.from.id = shm.Identity{PID: 1 << 30} })
+	conn.Close()
+	eventually(child.t, "the child is main", func() bool { return child.Status().Generations[0].Main })
+}
+
+// A parent that dies in probation leaves a child that is main from then on.
+func TestParentDies(t *testing.T) {
+	a := cold(t, nil)
+	c := a.begin().commit("B")
+	die(a, c)
 	eventually(t, "the child is main", func() bool { return slices.Contains(c.book.all(), "B Main") })
 	if s := c.Status(); len(s.Generations) != 1 || !s.Generations[0].Main {
 		t.Errorf("status: %+v", s)

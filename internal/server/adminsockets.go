@@ -2,6 +2,7 @@ package server
 
 import (
 	"errors"
+	"fmt"
 
 	"belay/internal/admin"
 	"belay/internal/eventloop"
@@ -36,34 +37,69 @@ func (s *Server) adminSockets() (list []hotrestart.Group) {
 		return nil
 	}
 	for _, p := range s.admin.Sockets() {
-		list = append(list, hotrestart.Group{Address: p.Address.Canonical(), Name: p.Name, FDs: p.FDs})
+		list = append(list, hotrestart.Group{Address: p.Address.Canonical(), Name: p.Name, FDs: p.FDs, Admin: true})
 	}
 	return list
 }
 
-// inheritAdmin serves the admin API of a child that is main now: on the parent's
-// sockets where the address is the same, on its own elsewhere.
-func (s *Server) inheritAdmin() error {
-	var all error
-	for name, at := range s.adminAddresses() {
-		all = errors.Join(all, s.serveAdmin(name, at))
+// bindAdmin binds what a child's admin API has and its parent does not, so that a
+// restart to an address that cannot be had fails. Who connects is answered by the
+// main process, which this one is to be.
+func (s *Server) bindAdmin() error {
+	if s.admin == nil {
+		return nil
 	}
-	s.closePassed()
-	return all
+	s.admin.Pause()
+	for name, at := range s.adminAddresses() {
+		if s.passedAdmin(name, at) != nil {
+			continue
+		}
+		if err := s.serveAdmin(name, at); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (s *Server) serveAdmin(name string, at eventloop.Address) error {
+	if name == admin.SocketMetrics {
+		if err := s.admin.ServeMetrics(at.AP); err != nil {
+			return fmt.Errorf("admin.metrics_address: %w", err)
+		}
+		return nil
+	}
+	if err := s.admin.ServeUnix(at.Unix); err != nil {
+		return fmt.Errorf("admin.socket: %w", err)
+	}
+	return nil
+}
+
+// passedAdmin is the parent's socket for an address; nil: it has none.
+func (s *Server) passedAdmin(name string, at eventloop.Address) *hotrestart.Group {
 	for i, g := range s.passed {
-		if g.Name == name && g.Address == at && len(g.FDs) > 0 {
-			fd := g.FDs[0]
-			s.passed[i].FDs = g.FDs[1:]
-			return s.admin.ServeInherited(name, fd, at)
+		if g.Admin && g.Name == name && g.Address == at && len(g.FDs) > 0 {
+			return &s.passed[i]
 		}
 	}
-	if name == admin.SocketMetrics {
-		return s.admin.ServeMetrics(at.AP)
+	return nil
+}
+
+// inheritAdmin serves the admin API of a child that is main now.
+func (s *Server) inheritAdmin() error {
+	if s.admin == nil {
+		return nil
 	}
-	return s.admin.ServeUnix(at.Unix)
+	var all error
+	for name, at := range s.adminAddresses() {
+		if g := s.passedAdmin(name, at); g != nil {
+			fd := g.FDs[0]
+			g.FDs = g.FDs[1:]
+			all = errors.Join(all, s.admin.ServeInherited(name, fd, at))
+		}
+	}
+	s.closePassed()
+	s.admin.Resume()
+	return all
 }
 
 // closePassed closes what nobody served.

@@ -49,7 +49,11 @@ func (s *Server) takeFromParent() error {
 		return err
 	}
 	for _, g := range groups {
-		if s.isAdmin(g.Address) {
+		if s.isAdmin(g.Address) != g.Admin {
+			s.passed = append(s.passed, g) // to close it
+			return fmt.Errorf("%s: the admin API and listener.* cannot change places in one restart", g.Address)
+		}
+		if g.Admin {
 			s.passed = append(s.passed, g)
 			continue
 		}

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"time"
 
-	"belay/internal/admin"
 	"belay/internal/cluster"
 	"belay/internal/eventloop"
 	"belay/internal/hotrestart"
@@ -92,7 +91,7 @@ func (s *Server) leaveListeners() {
 // beginDrain has every connection end as soon as it may.
 func (s *Server) beginDrain() {
 	s.drainSince = time.Now()
-	s.drainUntil.Store(time.Now().Add(s.cfg.HotRestart.ShutdownTime).UnixNano())
+	s.drainUntil.Store(int64(s.cfg.HotRestart.ShutdownTime + s.uptime()))
 	s.state.Store(int32(draining))
 	empty := make(chan struct{}, len(s.workers))
 	s.onWorkers(func(w *worker) error {
@@ -110,15 +109,18 @@ func (s *Server) beginDrain() {
 	s.cutLater(s.cfg.HotRestart.ShutdownTime)
 }
 
+// uptime is a clock that nobody sets.
+func (s *Server) uptime() time.Duration { return time.Since(s.started) }
+
 // cutLater ends what is left after a time; a later call with a shorter time
 // counts, one with a longer time does not.
 func (s *Server) cutLater(d time.Duration) {
-	at := time.Now().Add(d).UnixNano()
+	at := int64(s.uptime() + d)
 	if at <= s.drainUntil.Load() {
 		s.drainUntil.Store(at)
 	}
 	time.AfterFunc(d, func() {
-		if time.Now().UnixNano() < s.drainUntil.Load() {
+		if int64(s.uptime()) < s.drainUntil.Load() {
 			return
 		}
 		if n := s.limit.Active(); n > 0 {
@@ -147,8 +149,8 @@ func (s *Server) Terminate(within time.Duration) int64 {
 
 // Connections tells of a draining process's clients.
 func (s *Server) Connections() (open int64, since, until time.Time) {
-	if ns := s.drainUntil.Load(); ns != 0 {
-		since, until = s.drainSince, time.Unix(0, ns)
+	if at := s.drainUntil.Load(); at != 0 {
+		since, until = s.drainSince, s.started.Add(time.Duration(at))
 	}
 	return s.limit.Active(), since, until
 }
@@ -220,13 +222,26 @@ func (s *Server) takeState(blobs []hotrestart.Blob) {
 	}
 }
 
+// LateState takes what may have changed since takeState: an operator's wish to
+// drain. What the others have, the connections and time have since made newer.
+func (s *Server) LateState(blobs []hotrestart.Blob) {
+	for _, b := range blobs {
+		if b.Owner != stateDrain {
+			continue
+		}
+		if err := s.takeDrainState(b.Version, b.Data); err == nil { // else takeState has told
+			s.announce(s.announceAt)
+		}
+	}
+}
+
 // Headroom says whether a second process fits into memory.
 func (s *Server) Headroom() (string, error) { return s.memory.check(s.cfg.HotRestart.MemoryHeadroom) }
 
 // BeforeRelease has the manager forget the sockets that this process does not use.
 func (s *Server) BeforeRelease(dropped []hotrestart.Group) {
 	for _, g := range dropped {
-		if !g.Manager && g.Name != admin.SocketAdmin && g.Name != admin.SocketMetrics {
+		if !g.Manager && !g.Admin {
 			s.service.unstore(g.Address, g.Total)
 		}
 	}

@@ -74,7 +74,7 @@ func (m *memory) drain() {
 		return
 	}
 	go func() { // a collection takes a while
-		if r := m.reading(); r.RSS > 0 {
+		if r, _ := headroom.Read(m.root); r.RSS > 0 { // what it cannot read sets no limit
 			debug.SetMemoryLimit(r.RSS)
 		}
 		debug.FreeOSMemory()

@@ -60,8 +60,8 @@ func (s *Server) registerRestarts(r *stats.Registry) {
 		{restartFailed, func(c hotrestart.Counts) uint64 { return c.Failed }},
 		{restartRolledBack, func(c hotrestart.Counts) uint64 { return c.RolledBack }},
 	} {
-		r.Func(stats.KindCounter, restartsMetric, "Hot restarts that this process began, by how they ended.",
+		r.Func(stats.KindCounter, restartsMetric, "Hot restarts, by how they ended.",
 			func() float64 { return float64(x.count(s.node.Counts())) }, stats.Label{Name: "result", Value: x.result})
 	}
-	r.Func(stats.KindCounter, "belay_drain_cut_connections_total", "Connections cut because their time was over while draining.", func() float64 { return float64(s.cut.Load()) })
+	r.Func(stats.KindCounter, "belay_drain_cut_connections_total", "Connections cut because their time was over while draining or stopping.", func() float64 { return float64(s.cut.Load()) })
 }

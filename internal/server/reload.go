@@ -34,16 +34,17 @@ func Reload(o ReloadOptions) error {
 	if h.MainPID != 0 && h.Notifier == nil {
 		return errors.New("NOTIFY_SOCKET is not set, so the service manager cannot be told of a new process: the unit needs NotifyAccess=exec")
 	}
+	return o.stoppable(h, hotrestart.Hook)
+}
+
+// stoppable runs a line that SIGTERM ends. A reload that is stopped together with
+// its service is a success: the manager would count the unit as failed.
+func (o *ReloadOptions) stoppable(h hotrestart.HookOptions, line func(hotrestart.HookOptions) error) error {
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT)
 	defer signal.Stop(stop)
 	h.Stop = stop
-	return o.ended(h, hotrestart.Hook(h))
-}
-
-// ended makes a success of a reload that was stopped together with its service: the
-// manager would count the unit as failed.
-func (o *ReloadOptions) ended(h hotrestart.HookOptions, err error) error {
+	err := line(h)
 	if errors.Is(err, hotrestart.ErrStopped) && h.MainPID != 0 {
 		fmt.Fprintln(o.Out, "belayd:", err)
 		return nil
@@ -67,11 +68,11 @@ func Release(o ReloadOptions) error {
 	default:
 		return errors.New("--release is for ExecReload=: MAINPID is not set")
 	}
-	return o.ended(h, hotrestart.Release(h))
+	return o.stoppable(h, hotrestart.Release)
 }
 
 func (o *ReloadOptions) hook() (hotrestart.HookOptions, error) {
-	h := hotrestart.HookOptions{Directory: o.Directory, BaseID: o.BaseID, Config: o.Config, Program: o.Version, Out: o.Out, Notifier: systemd.NewNotifier()}
+	h := hotrestart.HookOptions{BaseID: o.BaseID, Config: o.Config, Program: o.Version, Out: o.Out, Notifier: systemd.NewNotifier()}
 	if text := os.Getenv("MAINPID"); text != "" {
 		pid, err := strconv.Atoi(text)
 		if err != nil {
@@ -79,27 +80,37 @@ func (o *ReloadOptions) hook() (hotrestart.HookOptions, error) {
 		}
 		h.MainPID = pid
 	}
-	if h.Directory != "" {
-		return h, nil
-	}
-	if h.Directory = hotRestartDirectory(&config.Config{}); h.Directory != "" {
-		return h, nil
+	return h, o.places(&h)
+}
+
+// places are where the running process may have its files: as its configuration
+// says, and where it would be without a word there. The configuration may be
+// broken, or say something else than it did when the process started.
+func (o *ReloadOptions) places(h *hotrestart.HookOptions) error {
+	if o.Directory != "" {
+		h.Directories = []string{o.Directory}
+		return nil
 	}
 	path := o.Config
 	if path == "" {
 		path = DefaultConfig
 	}
 	cfg, err := config.Load(path)
-	if err != nil {
-		return h, err
+	if err == nil {
+		h.Directories = hotRestartDirectories(cfg)
+		if h.BaseID < 0 && h.MainPID == 0 {
+			h.BaseID = cfg.HotRestart.BaseID
+		}
+	} else {
+		h.Directories = hotRestartDirectories(&config.Config{})
 	}
-	if h.Directory = hotRestartDirectory(cfg); h.Directory == "" {
-		return h, fmt.Errorf("%s: neither hot_restart.directory nor admin.socket says where the running process is", path)
+	if len(h.Directories) == 0 && err == nil {
+		err = fmt.Errorf("%s: neither hot_restart.directory nor admin.socket says where the running process is", path)
 	}
-	if h.BaseID < 0 {
-		h.BaseID = cfg.HotRestart.BaseID
+	if len(h.Directories) > 0 {
+		err = nil
 	}
-	return h, nil
+	return err
 }
 
 // DefaultConfig is where the configuration is.

@@ -45,6 +45,10 @@ func Run(ctx context.Context, o Options) error {
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGUSR1, syscall.SIGHUP)
 	defer signal.Stop(signals)
 
+	// A log that nobody reads any more, such as a pipe to a shell that has ended, ends
+	// no server.
+	signal.Ignore(syscall.SIGPIPE)
+
 	// Before anything that takes long: hook and parent wait to hear of this process.
 	parent, err := hotrestart.Child(o.Version)
 	if err != nil {
@@ -144,13 +148,13 @@ func (s *Server) serve(ctx context.Context, signals <-chan os.Signal) {
 
 // stopAll ends this process and, if it is main, the generations that still drain.
 func (s *Server) stopAll(signals <-chan os.Signal) {
-	s.state.Store(int32(stopping))
-	s.service.stopping()
 	elders := make(chan struct{})
 	if s.node != nil {
 		s.node.Cancel("the process stops")
 		s.giveBack()
 	}
+	s.state.Store(int32(stopping))
+	s.service.stopping()
 	go func() {
 		defer close(elders)
 		if s.node != nil {
@@ -165,9 +169,11 @@ func (s *Server) stopAll(signals <-chan os.Signal) {
 }
 
 // giveBack has the parent of a child in probation accept again before the child
-// stops: between the two nobody would.
+// stops: between the two nobody would. A child that was proven is told to stop by a
+// service manager for which it is main: it takes its place first, so that the
+// connections of the parent get their time too.
 func (s *Server) giveBack() {
-	if s.parent == nil || s.service.main.Load() || s.draining() {
+	if s.parent == nil || s.service.main.Load() || s.draining() || s.node.TakePlace() {
 		return
 	}
 	s.parent.Fail(errors.New("the new process was told to stop"))
@@ -231,19 +237,27 @@ func (s *Server) join(configPath string) (err error) {
 	return s.cfg.CheckWatchdog(s.service.watchdog)
 }
 
-// hotRestartDirectory is where the files of hot restart are: as configured, else
-// the runtime directory of the service, else beside the admin socket.
+// hotRestartDirectory is where the files of hot restart are; "": nowhere.
 func hotRestartDirectory(c *config.Config) string {
+	if list := hotRestartDirectories(c); len(list) > 0 {
+		return list[0]
+	}
+	return ""
+}
+
+// hotRestartDirectories are, the first one first, where they may be: as
+// configured, in the runtime directory of the service, beside the admin socket.
+func hotRestartDirectories(c *config.Config) (list []string) {
 	if d := c.HotRestart.Directory; d != "" {
-		return d
+		list = append(list, d)
 	}
 	if d, _, _ := strings.Cut(os.Getenv("RUNTIME_DIRECTORY"), ":"); d != "" {
-		return d
+		list = append(list, d)
 	}
 	if p := c.Admin.Socket; p != "" && p[0] != '@' {
 		if dir, err := filepath.Abs(filepath.Dir(p)); err == nil {
-			return dir
+			list = append(list, dir)
 		}
 	}
-	return ""
+	return list
 }

@@ -58,7 +58,7 @@ type Server struct {
 	exportOwn  *stats.Exporter
 	handedOwn  bool // which of the two the last Deltas came from; the node's
 	drainSince time.Time
-	drainUntil atomic.Int64              // Unix ns; 0: this process does not drain
+	drainUntil atomic.Int64              // as uptime; 0: this process does not drain
 	cut        atomic.Int64              // connections cut at the end of draining
 	announced  atomic.Pointer[time.Time] // since when belayctl drain is on; nil: it is not
 	announceAt *time.Time                // as the parent had it
@@ -303,6 +303,9 @@ func (s *Server) start(ctx context.Context) error {
 	}
 	s.running.on.Store(true)
 	if s.parent != nil {
+		if err := s.bindAdmin(); err != nil {
+			return err
+		}
 		return s.commit(ctx)
 	}
 	if err := s.startAdmin(); err != nil {
@@ -324,7 +327,9 @@ func (s *Server) start(ctx context.Context) error {
 // serving is the state from here on.
 func (s *Server) serving() {
 	tuneServing()
-	s.state.Store(int32(serving))
+	if !s.state.CompareAndSwap(int32(starting), int32(serving)) {
+		return // a child may be told to step back before it comes here
+	}
 	s.log.Info("ready", systemd.MessageID, systemd.EventReady, "workers", len(s.workers), "listeners", len(s.listeners), "clusters", len(s.clusters),
 		"max_connections", s.limit.Max, "took", time.Since(s.started).Round(time.Microsecond))
 }
@@ -344,17 +349,9 @@ func tuneServing() {
 }
 
 func (s *Server) startAdmin() error {
-	if s.admin == nil {
-		return nil
-	}
-	if p := s.cfg.Admin.Socket; p != "" {
-		if err := s.admin.ServeUnix(p); err != nil {
-			return fmt.Errorf("admin.socket: %w", err)
-		}
-	}
-	if a := s.cfg.Admin.MetricsAddress; a.IsValid() {
-		if err := s.admin.ServeMetrics(a); err != nil {
-			return fmt.Errorf("admin.metrics_address: %w", err)
+	for name, at := range s.adminAddresses() {
+		if err := s.serveAdmin(name, at); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -26,7 +26,9 @@ type service struct {
 	refused atomic.Bool
 	stop    chan struct{}
 	done    sync.WaitGroup
-	status  string
+
+	statusMu sync.Mutex
+	status   string // told last; guarded by statusMu
 }
 
 // open learns what the manager told, or a child's parent.
@@ -163,16 +165,14 @@ func (v *service) barrier() {
 	}
 }
 
-// rounds runs until end: a beat when every worker has turned, the watchdog's
-// food, and a status line when it has changed.
+// rounds runs until end: a beat when every worker has turned, and the watchdog's
+// food.
 func (v *service) rounds() {
 	defer v.done.Done()
 	beat := time.NewTicker(v.s.cfg.HotRestart.Heartbeat / 2) // one that comes late is no hang
 	defer beat.Stop()
 	food := time.NewTicker(foodInterval(v.watchdog))
 	defer food.Stop()
-	status := time.NewTicker(statusInterval)
-	defer status.Stop()
 	for {
 		select {
 		case <-v.stop:
@@ -187,13 +187,44 @@ func (v *service) rounds() {
 			if v.watchdog > 0 && v.fed.Load() && v.s.Turn(v.watchdog/4) {
 				_ = v.notifier.Watchdog() // the manager acts when it does not hear of us
 			}
-		case <-status.C:
-			v.tell()
 		}
 	}
 }
 
-const statusInterval = 2 * time.Second
+// statusRounds runs until end: a status line when it has changed, and another try
+// where the store refused the sockets. It asks the node, which may be busy; that
+// must not starve the watchdog.
+func (v *service) statusRounds() {
+	status := time.NewTicker(statusInterval)
+	defer status.Stop()
+	again := time.NewTicker(storeInterval)
+	defer again.Stop()
+	for {
+		select {
+		case <-v.stop:
+			return
+		case <-status.C:
+			v.tell()
+		case <-again.C:
+			v.storeAgain()
+		}
+	}
+}
+
+func (v *service) storeAgain() {
+	switch n := v.s.node; {
+	case !v.main.Load() || !v.refused.Load():
+	case n == nil:
+		v.store()
+	default:
+		n.Do(v.store) // not while the listeners pass on
+	}
+}
+
+const (
+	statusInterval = 2 * time.Second
+	storeInterval  = 30 * time.Second
+)
 
 // foodInterval is how often the watchdog is fed: twice as often as is expected
 // (sd_watchdog_enabled(3)).
@@ -209,7 +240,10 @@ func (v *service) tell() {
 	if !v.main.Load() || v.notifier == nil {
 		return
 	}
-	if text := v.statusText(); text != v.status {
+	text := v.statusText()
+	v.statusMu.Lock()
+	defer v.statusMu.Unlock()
+	if text != v.status {
 		v.status = text
 		_ = v.notifier.Status(text)
 	}
@@ -245,8 +279,13 @@ func (v *service) stopping() {
 	v.fed.Store(v.main.Load())
 	if v.main.Load() {
 		_ = v.notifier.Stopping("stopping")
+		// stop_time may be longer than TimeoutStopSec=.
+		_ = v.notifier.Extend(v.s.cfg.Server.StopTime + v.s.cfg.HotRestart.CallTime + stopMargin)
 	}
 }
+
+// stopMargin is what a stop takes beside stop_time.
+const stopMargin = 10 * time.Second
 
 // end ends the rounds.
 func (v *service) end() {
@@ -262,6 +301,9 @@ func (v *service) end() {
 func (v *service) started() {
 	v.done.Add(1)
 	go v.rounds()
+	if v.notifier != nil {
+		go v.statusRounds()
+	}
 }
 
 // turns finds out whether the workers turn.

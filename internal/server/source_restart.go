@@ -84,21 +84,30 @@ func (s *Server) DrainStatus() adminapi.DrainStatus {
 
 // SetDraining begins or ends draining for a balancer.
 func (s *Server) SetDraining(on bool) (adminapi.DrainStatus, error) {
-	if st := serverState(s.state.Load()); st != serving {
-		return s.DrainStatus(), errors.New("the process is " + st.String())
+	var err error
+	set := func() {
+		if st := serverState(s.state.Load()); st != serving {
+			err = errors.New("the process is " + st.String())
+			return
+		}
+		var at *time.Time
+		if on {
+			now := time.Now()
+			at = &now
+		}
+		s.announce(at)
 	}
-	if on {
-		now := time.Now()
-		s.announce(&now)
-	} else {
-		s.announce(nil)
+	if s.node == nil {
+		set()
+	} else if !s.node.Do(set) { // between two steps of a restart: the next process hears of it
+		err = errors.New("the process is stopping")
 	}
-	return s.DrainStatus(), nil
+	return s.DrainStatus(), err
 }
 
 // announce has the replies announce the end of their connections, or no more.
 func (s *Server) announce(at *time.Time) {
-	if at != nil && !s.announced.CompareAndSwap(nil, at) {
+	if old := s.announced.Load(); (old == nil) == (at == nil) {
 		return
 	}
 	s.announced.Store(at)

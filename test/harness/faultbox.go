@@ -177,6 +177,13 @@ func (b *FaultBox) WaitQuiet() int {
 	}
 }
 
+// Main is the unit's main process.
+func (b *FaultBox) Main() int {
+	b.t.Helper()
+	_, main := b.state()
+	return main
+}
+
 // state is that of the unit, and its main process.
 func (b *FaultBox) state() (text string, main int) {
 	b.t.Helper()

@@ -30,8 +30,7 @@ func (d *Daemon) HotRestart() Generation {
 	return g
 }
 
-// TryHotRestart is HotRestart for those that may fail. The new process goes on
-// writing to the returned file of the hook's output, see Said.
+// TryHotRestart is HotRestart for those that may fail.
 func (d *Daemon) TryHotRestart(env ...string) (Generation, int) {
 	d.t.Helper()
 	d.hooks++
@@ -66,7 +65,7 @@ func (d *Daemon) Adopt(pid int) {
 	d.t.Cleanup(func() { EndProcess(d.t, pid) })
 }
 
-// Hooks is what the hooks and the processes they started wrote.
+// Hooks is what the hooks wrote, and all generations.
 func (d *Daemon) Hooks() string {
 	var b strings.Builder
 	for i := 1; i <= d.hooks; i++ {
@@ -74,7 +73,7 @@ func (d *Daemon) Hooks() string {
 			b.Write(data)
 		}
 	}
-	return b.String()
+	return b.String() + d.Stderr()
 }
 
 // ProcessAlive reports whether a process runs; a zombie does not.

@@ -8,7 +8,7 @@ type RestartStatus struct {
 	Time          time.Time    `json:"time"`    // now, by the clock that all other times are of
 	Enabled       bool         `json:"enabled"` // false: hot restart is off, and most of the rest is empty
 	Epoch         uint64       `json:"epoch"`   // of the process that answers
-	Phase         string       `json:"phase"`   // of the whole: "serving", "preparing", "probation", "draining"
+	Phase         string       `json:"phase"`   // of the whole: "serving", "prepare", "probation", "handed over", "draining"
 	Since         time.Time    `json:"since"`   // when the phase began
 	OriginalStart time.Time    `json:"original_start"`
 	Generations   []Generation `json:"generations"`            // by epoch

@@ -37,6 +37,7 @@ const (
 	Error_REFUSED         Error_Code = 2 // not now; text says why
 	Error_GONE            Error_Code = 3 // the restart it belongs to is over
 	Error_STOPPING        Error_Code = 4 // the receiver was told to stop
+	Error_TAKEN           Error_Code = 5 // the hook has told the child to take over
 )
 
 // Enum value maps for Error_Code.
@@ -47,6 +48,7 @@ var (
 		2: "REFUSED",
 		3: "GONE",
 		4: "STOPPING",
+		5: "TAKEN",
 	}
 	Error_Code_value = map[string]int32{
 		"OTHER":           0,
@@ -54,6 +56,7 @@ var (
 		"REFUSED":         2,
 		"GONE":            3,
 		"STOPPING":        4,
+		"TAKEN":           5,
 	}
 )
 
@@ -1157,10 +1160,12 @@ func (x *Pause) GetTaken() []*Address {
 }
 
 // Resume (parent to child): the parent accepts again; the child stops, drains
-// its own connections and leaves.
+// its own connections and leaves. A child that has taken over does so only when
+// the parent knows that the service manager kept it.
 type Resume struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Reason        string                 `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"` // frozen
+	Reason        string                 `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`    // frozen
+	Decided       bool                   `protobuf:"varint,2,opt,name=decided,proto3" json:"decided,omitempty"` // frozen: the parent is main for certain
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1202,12 +1207,22 @@ func (x *Resume) GetReason() string {
 	return ""
 }
 
+func (x *Resume) GetDecided() bool {
+	if x != nil {
+		return x.Decided
+	}
+	return false
+}
+
 // Release: the receiver's successor is main. To a child (from line 2 of the
 // hook): release your parent. To a parent (from its child): close your
-// listeners and drain.
+// listeners and drain; it does so after HandOver, or for a child that has taken
+// over. A parent answers with StateReply if the two have a version in common:
+// what has changed since the child asked; else with Ack.
 type Release struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	MainPid       int64                  `protobuf:"varint,1,opt,name=main_pid,json=mainPid,proto3" json:"main_pid,omitempty"` // frozen: whom the service manager takes for the main process; 0: no manager
+	MainPid       int64                  `protobuf:"varint,1,opt,name=main_pid,json=mainPid,proto3" json:"main_pid,omitempty"`       // frozen: whom the service manager takes for the main process; 0: no manager
+	TakenOver     bool                   `protobuf:"varint,2,opt,name=taken_over,json=takenOver,proto3" json:"taken_over,omitempty"` // frozen: of a child whom the hook told to take over
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1247,6 +1262,13 @@ func (x *Release) GetMainPid() int64 {
 		return x.MainPid
 	}
 	return 0
+}
+
+func (x *Release) GetTakenOver() bool {
+	if x != nil {
+		return x.TakenOver
+	}
+	return false
 }
 
 // Terminate asks a draining generation to end within a time.
@@ -1662,8 +1684,8 @@ func (x *Phase) GetStopping() bool {
 	return false
 }
 
-// Report is the child's notice in probation: its own counts since the last one
-// and, once, how its probe of the listeners ended.
+// Report is the child's in probation, one at a time: all its own counts since it
+// committed and, once it is known, how its probe of the listeners ended.
 type Report struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Deltas        []*Delta               `protobuf:"bytes,1,rep,name=deltas,proto3" json:"deltas,omitempty"`
@@ -2180,6 +2202,7 @@ type PassSocketsReply_Group struct {
 	Name          string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`            // of the listener in the parent's configuration
 	Total         uint32                 `protobuf:"varint,4,opt,name=total,proto3" json:"total,omitempty"`         // sockets that the parent has
 	Inherited     bool                   `protobuf:"varint,5,opt,name=inherited,proto3" json:"inherited,omitempty"` // from a socket unit: it belongs to the service manager
+	Admin         bool                   `protobuf:"varint,6,opt,name=admin,proto3" json:"admin,omitempty"`         // of the admin API
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2245,6 +2268,13 @@ func (x *PassSocketsReply_Group) GetTotal() uint32 {
 func (x *PassSocketsReply_Group) GetInherited() bool {
 	if x != nil {
 		return x.Inherited
+	}
+	return false
+}
+
+func (x *PassSocketsReply_Group) GetAdmin() bool {
+	if x != nil {
+		return x.Admin
 	}
 	return false
 }
@@ -2348,16 +2378,17 @@ const file_internal_hotrestart_hotrestartpb_restart_proto_rawDesc = "" +
 	"\vstate_reply\x18- \x01(\v2\x1c.belay.hotrestart.StateReplyH\x00R\n" +
 	"stateReplyB\x06\n" +
 	"\x04bodyJ\x04\b<\x10F\"\x05\n" +
-	"\x03Ack\"\x9a\x01\n" +
+	"\x03Ack\"\xa5\x01\n" +
 	"\x05Error\x120\n" +
 	"\x04code\x18\x01 \x01(\x0e2\x1c.belay.hotrestart.Error.CodeR\x04code\x12\x12\n" +
-	"\x04text\x18\x02 \x01(\tR\x04text\"K\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\"V\n" +
 	"\x04Code\x12\t\n" +
 	"\x05OTHER\x10\x00\x12\x13\n" +
 	"\x0fUNKNOWN_MESSAGE\x10\x01\x12\v\n" +
 	"\aREFUSED\x10\x02\x12\b\n" +
 	"\x04GONE\x10\x03\x12\f\n" +
-	"\bSTOPPING\x10\x04\"\xf5\x01\n" +
+	"\bSTOPPING\x10\x04\x12\t\n" +
+	"\x05TAKEN\x10\x05\"\xf5\x01\n" +
 	"\x05Hello\x12\x1f\n" +
 	"\vmin_version\x18\x01 \x01(\rR\n" +
 	"minVersion\x12\x1f\n" +
@@ -2391,22 +2422,26 @@ const file_internal_hotrestart_hotrestartpb_restart_proto_rawDesc = "" +
 	"\x04unix\x18\x02 \x01(\tR\x04unix\"V\n" +
 	"\vPassSockets\x121\n" +
 	"\x06wanted\x18\x01 \x03(\v2\x19.belay.hotrestart.AddressR\x06wanted\x12\x14\n" +
-	"\x05names\x18\x02 \x03(\tR\x05names\"\xb7\x02\n" +
+	"\x05names\x18\x02 \x03(\tR\x05names\"\xcd\x02\n" +
 	"\x10PassSocketsReply\x12@\n" +
 	"\x06groups\x18\x01 \x03(\v2(.belay.hotrestart.PassSocketsReply.GroupR\x06groups\x12@\n" +
-	"\x06others\x18\x02 \x03(\v2(.belay.hotrestart.PassSocketsReply.GroupR\x06others\x1a\x9e\x01\n" +
+	"\x06others\x18\x02 \x03(\v2(.belay.hotrestart.PassSocketsReply.GroupR\x06others\x1a\xb4\x01\n" +
 	"\x05Group\x123\n" +
 	"\aaddress\x18\x01 \x01(\v2\x19.belay.hotrestart.AddressR\aaddress\x12\x18\n" +
 	"\asockets\x18\x02 \x01(\rR\asockets\x12\x12\n" +
 	"\x04name\x18\x03 \x01(\tR\x04name\x12\x14\n" +
 	"\x05total\x18\x04 \x01(\rR\x05total\x12\x1c\n" +
-	"\tinherited\x18\x05 \x01(\bR\tinherited\"8\n" +
+	"\tinherited\x18\x05 \x01(\bR\tinherited\x12\x14\n" +
+	"\x05admin\x18\x06 \x01(\bR\x05admin\"8\n" +
 	"\x05Pause\x12/\n" +
-	"\x05taken\x18\x01 \x03(\v2\x19.belay.hotrestart.AddressR\x05taken\" \n" +
+	"\x05taken\x18\x01 \x03(\v2\x19.belay.hotrestart.AddressR\x05taken\":\n" +
 	"\x06Resume\x12\x16\n" +
-	"\x06reason\x18\x01 \x01(\tR\x06reason\"$\n" +
+	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x18\n" +
+	"\adecided\x18\x02 \x01(\bR\adecided\"C\n" +
 	"\aRelease\x12\x19\n" +
-	"\bmain_pid\x18\x01 \x01(\x03R\amainPid\"(\n" +
+	"\bmain_pid\x18\x01 \x01(\x03R\amainPid\x12\x1d\n" +
+	"\n" +
+	"taken_over\x18\x02 \x01(\bR\ttakenOver\"(\n" +
 	"\tTerminate\x12\x1b\n" +
 	"\twithin_ns\x18\x01 \x01(\x03R\bwithinNs\"2\n" +
 	"\x0eTerminateReply\x12 \n" +
