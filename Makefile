@@ -5,11 +5,13 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 LDFLAGS := -X main.version=$(VERSION)
 STATICCHECK := $(GO) tool -modfile=tools/go.mod staticcheck
 SOAK ?= 10m
+SOAK_RELOADS ?= 1000
+RELOADS ?= 20
 
 # The version is VERSION; Go need not ask git a second time.
 export GOFLAGS += -buildvcs=false
 
-.PHONY: build run test fuzz bench soak proto lint lint-gofmt lint-vet lint-staticcheck lint-man deps clean
+.PHONY: build run test fuzz bench bench-reload soak proto lint lint-gofmt lint-vet lint-staticcheck lint-man deps clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/belayd ./cmd/belayctl
@@ -29,10 +31,15 @@ fuzz:
 
 soak: deps
 	BELAY_SOAK=$(SOAK) $(GO) test -count=1 -v -timeout=0 -run '^TestSoak$$' ./test
+	BELAY_SOAK_RELOADS=$(SOAK_RELOADS) $(GO) test -count=1 -v -timeout=0 -run '^TestServiceReloadUnderLoad$$' ./test
 
 bench: build deps
 	$(GO) run ./bench -write docs/benchmarks.md
 	$(GO) -C bench/headermap run . -into ../../docs/header-map.md
+
+# Configuration reloads under load; RELOADS of each server.
+bench-reload: build deps
+	$(GO) run ./bench -reloads $(RELOADS) -write docs/benchmarks.md
 
 # The messages of hot restart; protoc is Debian's protobuf-compiler.
 proto:

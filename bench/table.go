@@ -65,6 +65,7 @@ func format(c benchCase, servers []server, results [][]sample) string {
 func ratio(better int, medians []float64) string {
 	var best float64
 	switch {
+	case len(medians) < 2:
 	case better < 0:
 		best = slices.Min(medians[1:])
 	case better > 0:
@@ -76,7 +77,7 @@ func ratio(better int, medians []float64) string {
 	return fmt.Sprintf("**%.2f**", medians[0]/best)
 }
 
-func quartiles(samples []sample, value func(sample) float64) (lo, med, hi float64) {
+func quartiles[T any](samples []T, value func(T) float64) (lo, med, hi float64) {
 	v := make([]float64, len(samples))
 	for i, m := range samples {
 		v[i] = value(m)

@@ -96,9 +96,12 @@ func TestServiceReloadUnderLoad(t *testing.T) {
 			for i := range x.reloads {
 				b.WriteFile("/etc/belay/belay.toml", serviceConfig([]int{4, 1, 3, 2}[i%4]))
 				if r := b.Exec("systemctl", "reload", "belay.service"); r.Code != 0 {
-					t.Fatalf("reload %d: exit code %d\n%s", i+1, r.Code, r.Stderr)
+					t.Errorf("reload %d: exit code %d\n%s", i+1, r.Code, r.Stderr)
+					break // what the clients saw is worth knowing all the same
 				}
-				longest = max(longest, b.ReloadTook("belay.service"))
+				if longest = max(longest, b.ReloadTook("belay.service")); (i+1)%100 == 0 {
+					t.Logf("%d reloads, the longest %v", i+1, longest)
+				}
 			}
 			res := l.Stop()
 			res.MustBeClean(t)
