@@ -62,7 +62,7 @@ func newDoor(t testing.TB, l *Listener, limit *Limit, log *journal) *door {
 	st.Rejected[RejectedAddress] = r.Counter("rejected_address_total", "x")
 	st.Rejected[RejectedSource] = r.Counter("rejected_source_total", "x")
 	d := &door{loop: startLoop(t), log: log}
-	d.Acceptor = NewAcceptor(l, l.sockets, d.Worker, r.NewShard(), st, limit, slog.New(slog.NewTextHandler(log, nil)), func(fd int, peer netip.AddrPort) {
+	d.Acceptor = NewAcceptor(l, l.FDs(), d.Worker, r.NewShard(), st, limit, slog.New(slog.NewTextHandler(log, nil)), func(fd int, peer netip.AddrPort) {
 		d.served = append(d.served, guest{fd, peer})
 		eventloop.Send(fd, []byte("k"))
 	})

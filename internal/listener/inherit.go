@@ -5,13 +5,15 @@ import (
 	"io/fs"
 	"net/netip"
 	"os"
+	"slices"
 
 	"belay/internal/eventloop"
 )
 
 // adopt takes over sockets that another process bound.
 func (l *Listener) adopt(fds []int, lc eventloop.ListenConfig) error {
-	l.sockets = append(l.sockets, fds...)
+	fds = slices.Clone(fds)
+	l.sockets.Store(&fds)
 	for i, fd := range fds {
 		in, err := eventloop.Adopt(fd, l.Address, lc)
 		if err != nil {

@@ -20,8 +20,10 @@ type Listener struct {
 	Config  *config.Listener
 	Address eventloop.Address
 
-	sockets  []int // owned; closed by Close
-	v6only   bool  // of the sockets, if they are IPv6
+	// sockets are owned. Close takes them away while the control plane may ask for
+	// them; the Acceptors have their own copies.
+	sockets  atomic.Pointer[[]int]
+	v6only   bool // of the sockets, if they are IPv6
 	warnings []string
 
 	allow   *netset.Set
@@ -80,18 +82,28 @@ func (l *Listener) bind(workers int, lc eventloop.ListenConfig, probe bool) erro
 			return err
 		}
 	}
+	var fds []int
+	defer func() { l.sockets.Store(&fds) }()
 	for range n {
 		fd, err := eventloop.Listen(l.Address, lc)
 		if err != nil {
 			return err
 		}
-		l.sockets = append(l.sockets, fd)
+		fds = append(fds, fd)
+	}
+	return nil
+}
+
+// open are the sockets, none after Close; not to be changed.
+func (l *Listener) open() []int {
+	if p := l.sockets.Load(); p != nil {
+		return *p
 	}
 	return nil
 }
 
 // Sockets is how many sockets the listener has.
-func (l *Listener) Sockets() int { return len(l.sockets) }
+func (l *Listener) Sockets() int { return len(l.open()) }
 
 // Active is how many connections are open.
 func (l *Listener) Active() int64 { return l.active.Load() }
@@ -103,31 +115,33 @@ func (l *Listener) Throttled() bool { return l.paused.Load() }
 // For says which sockets worker i of n polls: every socket is polled by
 // somebody, and every worker polls one.
 func (l *Listener) For(i, n int) []int {
-	if len(l.sockets) == 0 {
+	sockets := l.open()
+	if len(sockets) == 0 {
 		return nil
 	}
-	if len(l.sockets) <= n {
-		return []int{l.sockets[i%len(l.sockets)]}
+	if len(sockets) <= n {
+		return []int{sockets[i%len(sockets)]}
 	}
 	var fds []int
-	for k := i; k < len(l.sockets); k += n {
-		fds = append(fds, l.sockets[k])
+	for k := i; k < len(sockets); k += n {
+		fds = append(fds, sockets[k])
 	}
 	return fds
 }
 
 // FDs are the sockets, for handing over; they stay the listener's.
-func (l *Listener) FDs() []int { return slices.Clone(l.sockets) }
+func (l *Listener) FDs() []int { return slices.Clone(l.open()) }
 
 // Warnings says in what inherited sockets differ from the configuration.
 func (l *Listener) Warnings() []string { return l.warnings }
 
 // Close closes the sockets. All Acceptors must have stopped before.
 func (l *Listener) Close() {
-	for _, fd := range l.sockets {
-		eventloop.Close(fd)
+	if p := l.sockets.Swap(nil); p != nil {
+		for _, fd := range *p {
+			eventloop.Close(fd)
+		}
 	}
-	l.sockets = nil
 }
 
 // admit decides about a new connection; the reason is the label of a counter.
