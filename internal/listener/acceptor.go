@@ -75,12 +75,24 @@ func NewAcceptor(l *Listener, fds []int, loop *eventloop.Worker, shard *stats.Sh
 }
 
 // Start begins to accept, or goes on after Stop. What is queued is reported at
-// once.
+// once. On error it is tried again and again: the caller says it once, the end of
+// the trouble is logged here.
 func (a *Acceptor) Start() error {
 	if a.state != acceptStopped {
 		return nil
 	}
-	return a.poll()
+	err := a.poll()
+	if err != nil {
+		a.rest()
+		a.Listener.paused.Store(true)
+	}
+	return err
+}
+
+// rest is throttleTime without accepting.
+func (a *Acceptor) rest() {
+	a.state = acceptThrottled
+	a.loop.SetTimer(&a.timer, a, a.loop.Now()+int64(throttleTime))
 }
 
 // Renew takes the sockets out of the loop and puts them in again, by which the
@@ -92,12 +104,11 @@ func (a *Acceptor) Renew() error {
 		return nil
 	}
 	a.unpoll()
-	if err := a.poll(); err != nil {
-		a.state = acceptThrottled
-		a.loop.SetTimer(&a.timer, a, a.loop.Now()+int64(throttleTime))
-		return err
+	err := a.poll()
+	if err != nil {
+		a.rest()
 	}
-	return nil
+	return err
 }
 
 func (a *Acceptor) poll() error {
@@ -209,9 +220,8 @@ func (a *Acceptor) throttle(msg string, args ...any) {
 		return
 	}
 	a.unpoll()
-	a.state = acceptThrottled
 	a.shard.Inc(a.st.Throttled)
-	a.loop.SetTimer(&a.timer, a, a.loop.Now()+int64(throttleTime))
+	a.rest()
 	if a.Listener.paused.CompareAndSwap(false, true) {
 		a.log.Warn("accepting is throttled: "+msg, append([]any{"listener", a.Listener.Config.Name}, args...)...)
 	}

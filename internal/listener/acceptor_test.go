@@ -286,6 +286,37 @@ func TestStartFails(t *testing.T) {
 	})
 }
 
+// TestStartTriesAgain: a worker whose sockets could not be polled accepts as soon
+// as they can.
+func TestStartTriesAgain(t *testing.T) {
+	l := mustOpen(t, &config.Listener{}, 1)
+	d := newDoor(t, l, &Limit{Max: 10}, &journal{})
+	conn := dial(t, l, "")
+	greeted(t, conn)
+	d.do(func() {
+		d.Stop()
+		d.socks = append(d.socks, acceptSocket{a: d.Acceptor, fd: -1})
+		if err := d.Start(); err == nil || !l.Throttled() {
+			t.Errorf("error %v, throttled %t", err, l.Throttled())
+		}
+	})
+	waiting := dial(t, l, "")
+	tries := 0
+	d.until(t, "several tries", func() bool {
+		if !d.timer.Armed() {
+			t.Error("it is not tried again")
+		}
+		tries++
+		return tries > 3
+	})
+	d.do(func() { d.socks = d.socks[:1] })
+	greeted(t, waiting)
+	d.until(t, "the end of it to be told", func() bool { return d.log.count("accepting again") == 1 })
+	if l.Throttled() || d.log.count("throttled") != 0 {
+		t.Errorf("throttled %t, log %q", l.Throttled(), d.log.buf.String())
+	}
+}
+
 // TestFailedSorts: what is one connection's own fault goes on, the rest pauses.
 func TestFailedSorts(t *testing.T) {
 	for _, tt := range []struct {
