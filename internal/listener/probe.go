@@ -19,17 +19,31 @@ type probe struct {
 	accepted chan struct{} // closed by the acceptor that met it
 }
 
+// ErrNotProbed is of a listener that this process cannot reach, which says nothing
+// about those for whom it is.
+var ErrNotProbed = errors.New("it cannot be reached from here")
+
 // Probe connects to the listener's own address and waits until one of its
 // acceptors, on any worker, has that connection, which they close and count
 // nowhere. A wildcard is reached over the loopback address of its family. others
 // is how many ordinary connections the listener accepted meanwhile, which shows
-// as well as the probe that it accepts. It is for the control plane; one at a time.
+// as well as the probe that it accepts. ErrNotProbed are an address of which this
+// host has only the listeners, and a Unix socket to which others may connect. It is
+// for the control plane; one at a time.
 func (l *Listener) Probe(ctx context.Context) (others uint64, err error) {
 	targets := l.targets()
+	if at := targets[0]; at.Unix == "" {
+		if local, err := eventloop.Local(at.AP.Addr()); !local && err == nil && len(targets) == 1 {
+			return 0, fmt.Errorf("listener.%s: probe %s: %w: this host does not have the address", l.Config.Name, at, ErrNotProbed)
+		}
+	}
 	for i, at := range targets {
 		others, err = l.probeAt(ctx, at)
 		if i+1 < len(targets) && notHere(err) {
 			continue
+		}
+		if at.Unix != "" && (errors.Is(err, syscall.EACCES) || errors.Is(err, syscall.EPERM)) {
+			err = fmt.Errorf("%w: %w", ErrNotProbed, err)
 		}
 		if err != nil {
 			err = fmt.Errorf("listener.%s: probe %s: %w", l.Config.Name, at, err)

@@ -3,11 +3,16 @@ package listener
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"belay/internal/config"
 )
@@ -183,5 +188,62 @@ func TestProbeTargets(t *testing.T) {
 		if s := strings.Join(got, " "); s != tt.want {
 			t.Errorf("%s: targets %s, want %s", tt.address, s, tt.want)
 		}
+	}
+}
+
+// foreign is a listener on an address that this host does not have.
+func foreign(t *testing.T, at string) *Listener {
+	t.Helper()
+	ap := netip.MustParseAddrPort(at)
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err == nil {
+		err = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_FREEBIND, 1)
+	}
+	if err == nil {
+		err = unix.Bind(fd, &unix.SockaddrInet4{Addr: ap.Addr().As4(), Port: int(ap.Port())})
+	}
+	if err == nil {
+		err = unix.Listen(fd, 1)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := Open(&config.Listener{Name: "vip", Backlog: 10, Address: ap}, 1, []int{fd}, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(l.Close)
+	return l
+}
+
+// TestProbeForeignAddress: a listener on an address that this host has not got yet
+// is not probed.
+func TestProbeForeignAddress(t *testing.T) {
+	l := foreign(t, fmt.Sprint("203.0.113.7:", free().Port()))
+	_, err := l.Probe(withPatience(t))
+	if !errors.Is(err, ErrNotProbed) || !strings.Contains(err.Error(), "listener.vip: probe 203.0.113.7:") {
+		t.Errorf("error %v", err)
+	}
+}
+
+// TestProbeForbidden: a Unix socket to which this user may not connect is not
+// probed.
+func TestProbeForbidden(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("takes another user's socket")
+	}
+	l := mustOpen(t, &config.Listener{Unix: filepath.Join(t.TempDir(), "s")}, 1)
+	probed := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // and the thread ends with the goroutine
+		if err := unix.Setfsuid(65534); err != nil {
+			probed <- err
+			return
+		}
+		_, err := l.Probe(withPatience(t))
+		probed <- err
+	}()
+	if err := <-probed; !errors.Is(err, ErrNotProbed) || !errors.Is(err, unix.EACCES) || !strings.HasPrefix(err.Error(), "listener.web: ") {
+		t.Errorf("error %v", err)
 	}
 }

@@ -247,7 +247,7 @@ func (s *Server) abandon() {
 }
 
 // probe connects to every listener. One that answers nobody counts only if it
-// accepted nobody else either.
+// accepted nobody else either, and one that cannot be reached from here is good.
 func (s *Server) probe(ctx context.Context) error {
 	limit := max(s.cfg.HotRestart.CallTime/2, 2*s.cfg.HotRestart.Heartbeat)
 	errs := make(chan error, len(s.listeners))
@@ -256,7 +256,11 @@ func (s *Server) probe(ctx context.Context) error {
 			ctx, cancel := context.WithTimeout(ctx, limit)
 			defer cancel()
 			others, err := l.Probe(ctx)
-			if others > 0 || l.Throttled() { // at its limit it accepts nobody
+			switch {
+			case errors.Is(err, listener.ErrNotProbed):
+				s.log.Warn("whether a listener accepts is not known", "error", err)
+				err = nil
+			case others > 0 || l.Throttled(): // at its limit it accepts nobody
 				err = nil
 			}
 			errs <- err
