@@ -20,22 +20,65 @@ type ListenConfig struct {
 	Nodelay   bool   // TCP_NODELAY, which accepted sockets inherit
 }
 
-// Listen makes a listening socket, non-blocking and close-on-exec, which the
-// caller closes. [::] takes both families unless V6Only. The file of a Unix
-// socket that nobody listens on any more is replaced; an address in use is
-// unix.EADDRINUSE for both kinds. Close leaves the file where it is.
+// Listen makes a listening socket: Bind and StartListening.
 func Listen(a Address, c ListenConfig) (fd int, err error) {
-	fd, err = listen(a, c)
+	if fd, err = Bind(a, c); err != nil {
+		return -1, err
+	}
+	if err := StartListening(fd, a, c); err != nil {
+		unix.Close(fd)
+		if a.hasFile() {
+			os.Remove(a.Unix)
+		}
+		return -1, err
+	}
+	return fd, nil
+}
+
+// Bind makes a socket that has the address and does not listen yet: whoever
+// connects is refused, or served by who listens there. It is non-blocking and
+// close-on-exec, and the caller closes it. [::] takes both families unless V6Only.
+// The file of a Unix socket that nobody listens on is replaced; an address in use
+// is unix.EADDRINUSE for both kinds. Close leaves the file where it is.
+//
+// Sockets that are only bound do not keep each other out (SO_REUSEADDR): who
+// comes second is told by StartListening, or, with SO_REUSEPORT, by Probe alone.
+func Bind(a Address, c ListenConfig) (fd int, err error) {
+	fd, err = bind(a, c)
 	if err != nil {
 		return -1, fmt.Errorf("listen on %s: %w", a, err)
 	}
 	return fd, nil
 }
 
+// StartListening has a bound socket listen. A Unix socket's file gets only now the
+// permissions that were asked for: bind(2) makes it with the socket's own mode less
+// the umask, so at no time may more users connect than shall.
+func StartListening(fd int, a Address, c ListenConfig) error {
+	err := unix.Listen(fd, max(1, c.Backlog))
+	if err == nil && a.hasFile() {
+		err = os.Chmod(a.Unix, fs.FileMode(c.unixMode()))
+	}
+	if err != nil {
+		return fmt.Errorf("listen on %s: %w", a, err)
+	}
+	return nil
+}
+
+// hasFile: the address is a Unix socket's in the file system.
+func (a Address) hasFile() bool { return a.Unix != "" && a.Unix[0] != '@' }
+
+func (c ListenConfig) unixMode() uint32 {
+	if c.UnixMode == 0 {
+		return 0o660
+	}
+	return c.UnixMode
+}
+
 // Probe finds out whether the address could be had by us alone: SO_REUSEPORT
 // would join the sockets that another process of the same user has there without
-// a word. It is for the time before the first Listen; a Unix address is only
-// looked at.
+// a word. It is for the time before the first StartListening, for sockets of our
+// own that are only bound do not count; a Unix address is only looked at.
 func Probe(a Address, c ListenConfig) error {
 	if a.Unix != "" {
 		if _, err := stale(a); err != nil {
@@ -43,15 +86,15 @@ func Probe(a Address, c ListenConfig) error {
 		}
 		return nil
 	}
-	c.ReusePort, c.Backlog = false, 1
-	fd, err := listen(a, c)
+	c.ReusePort = false
+	fd, err := bind(a, c)
 	if err != nil {
 		return fmt.Errorf("probe %s: %w", a, err)
 	}
 	return unix.Close(fd)
 }
 
-func listen(a Address, c ListenConfig) (int, error) {
+func bind(a Address, c ListenConfig) (int, error) {
 	family, sa, err := a.sockaddr()
 	if err != nil {
 		return -1, err
@@ -61,14 +104,11 @@ func listen(a Address, c ListenConfig) (int, error) {
 		return -1, fmt.Errorf("socket: %w", err)
 	}
 	if family == unix.AF_UNIX {
-		err = listenUnix(fd, a, c)
+		err = bindUnix(fd, a, c)
 	} else {
 		err = setListenOptions(fd, family, c)
 		if err == nil {
 			err = unix.Bind(fd, sa)
-		}
-		if err == nil {
-			err = unix.Listen(fd, max(1, c.Backlog))
 		}
 	}
 	if err != nil {
@@ -103,16 +143,8 @@ func setListenOptions(fd, family int, c ListenConfig) error {
 	return nil
 }
 
-// listenUnix binds, listens and only then widens the permissions to what was
-// asked for: bind(2) makes the file with the socket's own mode less the umask, so
-// at no time may more users connect than shall.
-func listenUnix(fd int, a Address, c ListenConfig) error {
-	abstract := a.Unix[0] == '@'
-	mode := c.UnixMode
-	if mode == 0 {
-		mode = 0o660
-	}
-	if !abstract {
+func bindUnix(fd int, a Address, c ListenConfig) error {
+	if a.hasFile() {
 		if found, err := stale(a); err != nil {
 			return err
 		} else if found {
@@ -120,27 +152,17 @@ func listenUnix(fd int, a Address, c ListenConfig) error {
 				return fmt.Errorf("replace stale socket: %w", err)
 			}
 		}
-		if err := unix.Fchmod(fd, mode); err != nil {
+		if err := unix.Fchmod(fd, c.unixMode()); err != nil {
 			return fmt.Errorf("set mode of socket: %w", err)
 		}
 	}
-	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: a.Unix}); err != nil {
-		return err
-	}
-	err := unix.Listen(fd, max(1, c.Backlog))
-	if err == nil && !abstract {
-		err = os.Chmod(a.Unix, fs.FileMode(mode))
-	}
-	if err != nil && !abstract {
-		os.Remove(a.Unix)
-	}
-	return err
+	return unix.Bind(fd, &unix.SockaddrUnix{Name: a.Unix})
 }
 
 // stale reports whether there is a socket file that nobody listens on. A file of
 // another kind, or somebody listening, is an error.
 func stale(a Address) (bool, error) {
-	if a.Unix[0] != '@' {
+	if a.hasFile() {
 		info, err := os.Lstat(a.Unix)
 		if errors.Is(err, fs.ErrNotExist) {
 			return false, nil

@@ -76,6 +76,9 @@ endpoints = [{ id = "a", address = %q }]
 		t.Fatal(err)
 	}
 	t.Cleanup(l.Close)
+	if err := l.Listen(); err != nil {
+		t.Fatal(err)
+	}
 	if p.loop, err = eventloop.New(eventloop.Options{}); err != nil {
 		t.Fatal(err)
 	}

@@ -11,11 +11,11 @@ import (
 )
 
 // adopt takes over sockets that another process bound.
-func (l *Listener) adopt(fds []int, lc eventloop.ListenConfig) error {
+func (l *Listener) adopt(fds []int) error {
 	fds = slices.Clone(fds)
 	l.sockets.Store(&fds)
 	for i, fd := range fds {
-		in, err := eventloop.Adopt(fd, l.Address, lc)
+		in, err := eventloop.Adopt(fd, l.Address, l.options)
 		if err != nil {
 			return fmt.Errorf("inherited socket %d of %d: %w", i+1, len(fds), err)
 		}

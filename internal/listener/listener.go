@@ -5,9 +5,11 @@ package listener
 import (
 	"fmt"
 	"net/netip"
+	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 
 	"belay/internal/config"
 	"belay/internal/eventloop"
@@ -26,6 +28,12 @@ type Listener struct {
 	v6only   bool // of the sockets, if they are IPv6
 	warnings []string
 
+	bound   bool                   // by Open, so no other process has the sockets, unless it was given them
+	options eventloop.ListenConfig // of bind
+	ask     bool                   // whether the address is ours alone: before the sockets listen
+	listens bool
+	file    os.FileInfo // the Unix socket's, as it was at Open; nil: none that may be removed
+
 	allow   *netset.Set
 	deny    *netset.Set
 	sources *sources
@@ -36,9 +44,11 @@ type Listener struct {
 
 // Open obtains the listener's sockets. Without inherited ones it binds: one
 // socket per worker, or as many as configured, that share the address by
-// SO_REUSEPORT. Because SO_REUSEPORT would also let a stranger of the same user
-// in, probe has the address bound once without it first; that must be left out
-// while another generation of ours listens on the port, or on a wildcard of it.
+// SO_REUSEPORT. They do not listen before Listen, so that nobody is attracted to a
+// process that may yet fail. Because SO_REUSEPORT would also let a stranger of the
+// same user in, probe has the address bound once without it first, and again by
+// Listen; that must be left out while another generation of ours listens on the
+// port, or on a wildcard of it.
 //
 // The descriptors in inherited are the listener's from the call on, also when it
 // fails. They must listen at the configured address, or all at one address if
@@ -56,12 +66,13 @@ func Open(c *config.Listener, workers int, inherited []int, probe bool) (*Listen
 	if c.MaxConnectionsPerSource > 0 {
 		l.sources = newSources(c.MaxConnectionsPerSource)
 	}
-	lc := eventloop.ListenConfig{Backlog: c.Backlog, V6Only: c.IPv6Only, UnixMode: c.UnixMode, Nodelay: true, ReusePort: c.Unix == ""}
+	l.options = eventloop.ListenConfig{Backlog: c.Backlog, V6Only: c.IPv6Only, UnixMode: c.UnixMode, Nodelay: true, ReusePort: c.Unix == ""}
 	var err error
 	if len(inherited) > 0 {
-		err = l.adopt(inherited, lc)
+		err = l.adopt(inherited)
 	} else {
-		err = l.bind(workers, lc, probe)
+		l.ask = probe && l.options.ReusePort
+		err = l.bind(workers)
 	}
 	if err != nil {
 		l.Close()
@@ -70,26 +81,59 @@ func Open(c *config.Listener, workers int, inherited []int, probe bool) (*Listen
 	return l, nil
 }
 
-func (l *Listener) bind(workers int, lc eventloop.ListenConfig, probe bool) error {
+func (l *Listener) bind(workers int) error {
 	n := l.Config.Sockets
 	if n == 0 {
 		n = workers
 	}
-	if !lc.ReusePort {
+	if !l.options.ReusePort {
 		n = 1
-	} else if probe {
-		if err := eventloop.Probe(l.Address, lc); err != nil {
+	}
+	if l.ask {
+		if err := eventloop.Probe(l.Address, l.options); err != nil {
 			return err
 		}
 	}
+	l.bound = true
 	var fds []int
 	defer func() { l.sockets.Store(&fds) }()
 	for range n {
-		fd, err := eventloop.Listen(l.Address, lc)
+		fd, err := eventloop.Bind(l.Address, l.options)
 		if err != nil {
 			return err
 		}
 		fds = append(fds, fd)
+	}
+	return l.rememberFile()
+}
+
+// Listen has the sockets listen that Open bound; inherited ones do already. From
+// here on clients come, so the Acceptors must start next. Who took the address
+// since Open is found as there: bound sockets do not keep others out.
+func (l *Listener) Listen() error {
+	if !l.bound || l.listens {
+		return nil
+	}
+	if err := l.listen(); err != nil {
+		return fmt.Errorf("listener.%s: %w", l.Config.Name, err)
+	}
+	l.listens = true
+	return nil
+}
+
+func (l *Listener) listen() error {
+	if l.ask {
+		if err := eventloop.Probe(l.Address, l.options); err != nil {
+			return err
+		}
+	}
+	if l.file != nil && !l.hasFile() {
+		return fmt.Errorf("%s is no longer the socket that was bound: %w", l.Address.Unix, syscall.EADDRINUSE)
+	}
+	for _, fd := range l.open() {
+		if err := eventloop.StartListening(fd, l.Address, l.options); err != nil {
+			return err
+		}
 	}
 	return nil
 }

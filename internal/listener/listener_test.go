@@ -25,7 +25,7 @@ func free() netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, byte(100 + n%100), byte(pid >> 8), byte(1 + pid%250)}), uint16(20000+n))
 }
 
-// mustOpen opens a listener that is closed with the test.
+// mustOpen opens a listener, which listens and is closed with the test.
 func mustOpen(t testing.TB, c *config.Listener, workers int) *Listener {
 	t.Helper()
 	if c.Unix == "" && !c.Address.IsValid() {
@@ -37,7 +37,15 @@ func mustOpen(t testing.TB, c *config.Listener, workers int) *Listener {
 		t.Fatal(err)
 	}
 	t.Cleanup(l.Close)
+	mustListen(t, l)
 	return l
+}
+
+func mustListen(t testing.TB, l *Listener) {
+	t.Helper()
+	if err := l.Listen(); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // TestFor: every socket is polled by somebody, every worker polls one, and no

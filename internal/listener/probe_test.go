@@ -159,6 +159,7 @@ func TestProbeBeside(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(l.Close)
+	mustListen(t, l)
 	newDoor(t, l, &Limit{Max: 10}, &journal{})
 	if others, err := l.Probe(withPatience(t)); others != 0 || err != nil {
 		t.Errorf("%d others, error %v", others, err)

@@ -210,15 +210,18 @@ func (s *Server) dropUnused() {
 	s.inherit = inherited{}
 }
 
-// commit is a child's way to accept: register, have the parent let go, look
+// commit is a child's way to accept: listen, register, have the parent let go, look
 // again, prove it.
 func (s *Server) commit(ctx context.Context) error {
 	if err := s.node.Run(s); err != nil {
 		return err
 	}
 	hotrestart.Fault("child.built")
-	s.parent.Accepting()
-	err := s.onWorkers((*worker).accept)
+	err := s.listen()
+	if err == nil {
+		s.parent.Accepting()
+		err = s.onWorkers((*worker).accept)
+	}
 	if err == nil {
 		err = s.parent.Commit()
 	}

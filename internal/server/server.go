@@ -122,7 +122,9 @@ const (
 	serveGC = 200
 )
 
-// build makes every object, obtains every socket, and runs nothing yet.
+// build makes every object, obtains every socket, and runs nothing yet. Sockets
+// that it binds do not listen: whoever connects still reaches a parent that
+// listens on a wildcard, and not a process that may yet fail.
 func (s *Server) build() error {
 	s.registry = stats.NewRegistry()
 	s.exportAll = stats.NewExporter(s.registry)
@@ -311,6 +313,9 @@ func (s *Server) start(ctx context.Context) error {
 	if err := s.startAdmin(); err != nil {
 		return err
 	}
+	if err := s.listen(); err != nil {
+		return err
+	}
 	if err := s.onWorkers((*worker).accept); err != nil {
 		return err
 	}
@@ -322,6 +327,16 @@ func (s *Server) start(ctx context.Context) error {
 	s.serving()
 	s.service.becomeMain()
 	return s.notifyReady()
+}
+
+// listen has the sockets listen that this process bound; then it must accept.
+func (s *Server) listen() error {
+	for _, l := range s.listeners {
+		if err := l.Listen(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // serving is the state from here on.
