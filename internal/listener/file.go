@@ -1,7 +1,9 @@
 package listener
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 )
 
@@ -25,4 +27,17 @@ func (l *Listener) rememberFile() error {
 func (l *Listener) hasFile() bool {
 	info, err := os.Lstat(l.Address.Unix)
 	return err == nil && os.SameFile(info, l.file) && info.ModTime().Equal(l.file.ModTime())
+}
+
+// RemoveFile removes the file of a Unix socket, for a process that alone has it
+// and gives it up; before Close, so that nobody connects who is not accepted. What
+// somebody else has put there stays, and so does the file of a socket unit.
+func (l *Listener) RemoveFile() error {
+	if l.file == nil || !l.hasFile() {
+		return nil
+	}
+	if err := os.Remove(l.Address.Unix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("listener.%s: remove the socket's file: %w", l.Config.Name, err)
+	}
+	return nil
 }

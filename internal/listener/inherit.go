@@ -54,6 +54,7 @@ func (l *Listener) adoptFile(path string) error {
 	if info.Mode().Type() != fs.ModeSocket {
 		return fmt.Errorf("inherited socket: %s is no socket any more: %w", path, fs.ErrExist)
 	}
+	l.file = info
 	want := fs.FileMode(l.Config.UnixMode)
 	if want == 0 {
 		want = 0o660

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"syscall"
 	"testing"
@@ -112,5 +113,52 @@ func TestListenRefusesTaken(t *testing.T) {
 				t.Errorf("Listen: %v", err)
 			}
 		})
+	}
+}
+
+// TestRemoveFile: only the file that the listener has goes, never one that came to
+// its place.
+func TestRemoveFile(t *testing.T) {
+	exists := func(path string) bool { _, err := os.Lstat(path); return err == nil }
+	remove := func(l *Listener) {
+		t.Helper()
+		if err := l.RemoveFile(); err != nil {
+			t.Error(err)
+		}
+	}
+	path := filepath.Join(t.TempDir(), "s")
+	l := mustOpen(t, &config.Listener{Unix: path}, 1)
+	heir := mustInherit(t, l)
+	l.Close()
+	if !heir.Bound() && !l.Bound() || heir.Bound() {
+		t.Errorf("bound: %t, the heir %t", l.Bound(), heir.Bound())
+	}
+	remove(heir)
+	if exists(path) {
+		t.Error("the file of the last one is left")
+	}
+	remove(heir)
+	next := mustOpen(t, &config.Listener{Unix: path}, 1)
+	remove(l)
+	remove(heir)
+	if !exists(path) {
+		t.Error("the file of another listener was removed")
+	}
+	remove(next)
+	if exists(path) {
+		t.Error("the file is left")
+	}
+	unit := mustOpen(t, &config.Listener{Unix: path}, 1)
+	c := *unit.Config
+	c.Systemd = "web"
+	h, err := Open(&c, 1, duplicates(t, unit), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(h.Close)
+	remove(h)
+	remove(mustOpen(t, &config.Listener{}, 1))
+	if !exists(path) {
+		t.Error("the file of a socket unit was removed")
 	}
 }

@@ -146,6 +146,9 @@ func (l *Listener) open() []int {
 	return nil
 }
 
+// Bound reports whether Open bound the sockets itself.
+func (l *Listener) Bound() bool { return l.bound }
+
 // Sockets is how many sockets the listener has.
 func (l *Listener) Sockets() int { return len(l.open()) }
 

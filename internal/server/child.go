@@ -242,6 +242,7 @@ func (s *Server) commit(ctx context.Context) error {
 
 // abandon ends a child that could not commit.
 func (s *Server) abandon() {
+	s.removeFiles((*boundListener).Bound)
 	_ = s.onAcceptors(all, stopAccepting)
 	for _, l := range s.listeners {
 		l.Close()

@@ -66,22 +66,29 @@ func (s *Server) Renew() {
 }
 
 // Drain ends this process's part: a successor is main.
-func (s *Server) Drain() {
+func (s *Server) Drain() { s.retire((*boundListener).isDropped) }
+
+// StepBack ends a child that will not be main.
+func (s *Server) StepBack() { s.retire((*boundListener).Bound) }
+
+func (s *Server) retire(last func(*boundListener) bool) {
 	s.service.main.Store(false)
 	s.service.fed.Store(false)
-	s.leaveListeners()
+	s.leaveListeners(last)
 	s.beginDrain()
 	s.memory.drain()
 }
 
-// StepBack ends a child that will not be main.
-func (s *Server) StepBack() { s.Drain() }
+// isDropped: the child that accepts now has not taken the sockets.
+func (b *boundListener) isDropped() bool { return !b.given }
 
 // leaveListeners closes every listen socket of a process that others replace.
-// The sockets live on in them; a socket that nobody took is accepted from until
-// it is empty.
-func (s *Server) leaveListeners() {
+// The sockets live on in them. A socket that this process is the last to have is
+// accepted from until it is empty; nobody can come any more when a Unix socket's
+// file has gone.
+func (s *Server) leaveListeners(last func(*boundListener) bool) {
 	s.releaseAdmin()
+	s.removeFiles(last)
 	_ = s.onAcceptors(all, stopAccepting)
 	for _, l := range s.listeners {
 		l.Close()

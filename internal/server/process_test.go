@@ -195,6 +195,7 @@ func TestDrainAndTerminate(t *testing.T) {
 	}
 	c := r.ask("tcp", r.tcp)
 	c.answer(patience)
+	r.Pause([]eventloop.Address{addressOf(t, r.Sockets(), "a"), addressOf(t, r.Sockets(), "b")})
 	r.Drain()
 	if open, since, until := r.Connections(); open != 1 || since.IsZero() || until.Sub(since) < time.Hour {
 		t.Errorf("while it drains: %d, %v, %v", open, since, until)

@@ -111,14 +111,27 @@ const (
 
 // closeListeners closes the sockets. The file of a Unix socket goes with them,
 // unless the socket lives on: in the service manager's store or a socket unit, or
-// with the process that replaced this one.
+// with the process that replaced this one. A child that was never main removes what
+// it bound itself; the rest is its parent's.
 func (s *Server) closeListeners() {
-	mine := !s.draining() && (s.parent == nil || s.service.main.Load())
+	alone := s.parent == nil || s.service.main.Load()
+	s.removeFiles(func(l *boundListener) bool {
+		return !s.draining() && l.Sockets() > 0 && (alone || l.Bound()) && !s.service.keeps(l.Address)
+	})
 	for _, l := range s.listeners {
-		open := l.Sockets() > 0
 		l.Close()
-		if p := l.Config.Unix; open && mine && p != "" && p[0] != '@' && !l.manager && !s.service.keeps(l.Address) {
-			_ = os.Remove(p)
+	}
+}
+
+// removeFiles removes the files of the Unix sockets that match, before they are
+// closed. Those of socket units are not ours.
+func (s *Server) removeFiles(match func(*boundListener) bool) {
+	for _, l := range s.listeners {
+		if l.manager || !match(l) {
+			continue
+		}
+		if err := l.RemoveFile(); err != nil {
+			s.log.Warn("the file of a socket that nobody has any more is left", "error", err)
 		}
 	}
 }
