@@ -190,8 +190,11 @@ func (c cell) judgeLoad(t *testing.T, r *harness.LoadResult) {
 
 // The message ids as the journal has them.
 const (
-	eventReloadFailed = "fb0a28660ae945b4a633fde809bf49ec"
-	eventRolledBack   = "0bc5400fc9c84656b1e7b8c92a5cfedb"
+	eventReloadDone      = "4d2895f585d94450b0e221f984db0cc1"
+	eventReloadFailed    = "fb0a28660ae945b4a633fde809bf49ec"
+	eventRolledBack      = "0bc5400fc9c84656b1e7b8c92a5cfedb"
+	eventDraining        = "30ca0b79410f4e8f94e19d3dacb8bb06"
+	eventGenerationEnded = "1e573e59ccef4d6e864484faea4df43f"
 )
 
 // judgeJournal: the event is there, once, and says why.

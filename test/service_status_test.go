@@ -6,7 +6,6 @@ import (
 	"strings"
 	"testing"
 
-	"belay/internal/systemd"
 	"belay/test/harness"
 )
 
@@ -73,10 +72,10 @@ func TestServiceEventsInTheJournal(t *testing.T) {
 			main := b.WaitQuiet()
 			var reason string
 			for _, x := range []struct{ id, epoch, field, value string }{
-				{systemd.EventReloadDone, "2", "BELAY_PARENT_PID", ""},
-				{systemd.EventDraining, "1", "BELAY_SUCCESSOR", "2"},
-				{systemd.EventGenerationEnded, "2", "BELAY_GENERATION", "1"},
-				{systemd.EventRolledBack, "2", "BELAY_REASON", ""},
+				{eventReloadDone, "2", "BELAY_PARENT_PID", ""},
+				{eventDraining, "1", "BELAY_SUCCESSOR", "2"},
+				{eventGenerationEnded, "2", "BELAY_GENERATION", "1"},
+				{eventRolledBack, "2", "BELAY_REASON", ""},
 			} {
 				f := fields(t, b, x.id)
 				if f["BELAY_EPOCH"] != x.epoch || f["_SYSTEMD_UNIT"] != harness.FaultUnit || f["SYSLOG_IDENTIFIER"] != "belayd" {
@@ -86,7 +85,7 @@ func TestServiceEventsInTheJournal(t *testing.T) {
 					t.Errorf("event %s: %s is %q, want %q", x.id, x.field, reason, x.value)
 				}
 			}
-			text := strings.Join(strings.Fields(b.MustExec("journalctl", "--no-pager", "-u", harness.FaultUnit, "-x", "MESSAGE_ID="+systemd.EventRolledBack)), " ")
+			text := strings.Join(strings.Fields(b.MustExec("journalctl", "--no-pager", "-u", harness.FaultUnit, "-x", "MESSAGE_ID="+eventRolledBack)), " ")
 			want(t, text, "Subject: Hot restart was rolled back", "Defined-By: belay", "man:belay-hotrestart(7)",
 				"for this reason: ", " "+strings.Join(strings.Fields(reason), " "), "Remove the cause and reload again.")
 			wantNot(t, text, "@BELAY_")

@@ -215,7 +215,7 @@ func Spawn(args []string) error {
 
 // wait returns nil when the parent says that the child has proved itself.
 func (h *hook) wait() error {
-	call := time.Duration(h.begun.CallNs)
+	call := h.patience()
 	silence := time.NewTimer(call)
 	defer silence.Stop()
 	extend := time.NewTicker(extendEvery)
@@ -251,6 +251,11 @@ func (h *hook) wait() error {
 			return ErrStopped
 		}
 	}
+}
+
+// patience is how long the parent may say nothing: it speaks with each heartbeat.
+func (h *hook) patience() time.Duration {
+	return max(time.Duration(h.begun.CallNs), (hangs+1)*time.Duration(h.begun.HeartbeatNs))
 }
 
 // extendEvery is how often the manager is asked for more time.
