@@ -1,7 +1,6 @@
 package hotrestart
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -263,8 +262,7 @@ func (p *Parent) Probed(err error) {
 }
 
 // report tells the parent what was counted since commit. Each report has all of
-// it, so that one which the parent never saw is not missing, and there is one at a
-// time: to a parent that hangs none is written in vain.
+// it, so one that the parent never saw is not missing; there is one at a time.
 func (p *Parent) report() {
 	n := p.node.Load()
 	if n.up != p || p.reporting {
@@ -278,12 +276,11 @@ func (p *Parent) report() {
 		m.Deltas = toDeltas(n.p.Deltas(true))
 	}
 	p.reporting = true
-	go func() {
-		_, fds, err := p.Conn.Call(context.Background(), &pb.Message{Body: &pb.Message_Report{Report: m}})
-		closeAll(fds)
+	go func() { // a parent that hangs holds up nothing here
+		_, err := p.call(&pb.Message{Body: &pb.Message_Report{Report: m}})
 		n.post(func() {
 			p.reporting = false
-			if err == nil && p.probed && !m.Probed { // the probe ended meanwhile
+			if p.probed && !m.Probed && err == nil { // the probe ended meanwhile; else the next heartbeat tells
 				p.report()
 			}
 		})
