@@ -51,6 +51,7 @@ workers = %d
 probation = "200ms"
 call_time = "10s"
 drain_time = "1s"
+shutdown_time = "24h"
 [listener.web]
 address = "127.0.0.1:8080"
 [[listener.web.route]]

@@ -66,13 +66,14 @@ func (w *Worker) Drain(empty func()) {
 
 // DrainOver takes the time d to part with the clients. Replies announce the end
 // of their connection, always if immediate, else the likelier the more of d is
-// over; after d all do, and the silent connections are closed. Tunnels and long
+// over; from the half of d on all do, so that whoever is closed at its end has been
+// silent for the other half. Tunnels and long
 // replies live on until they end by themselves or by Abort. empty is as with
 // Drain; each that was given is called. Nothing undoes a drain, and a drain that
 // ends sooner is not prolonged.
 func (w *Worker) DrainOver(d time.Duration, immediate bool, empty func()) {
 	now := w.loop.Now()
-	w.startDrain(newFade(now, d, immediate), now+int64(d), min(int64(maxSpread), int64(d)/spreadShare), empty)
+	w.startDrain(newFade(now, d/2, immediate), now+int64(d), min(int64(maxSpread), int64(d)/spreadShare), empty)
 }
 
 // Announce has replies announce the end of their connection as DrainOver does,

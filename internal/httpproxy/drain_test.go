@@ -117,6 +117,19 @@ func TestEveryReplyAnnounces(t *testing.T) {
 	}
 }
 
+// TestDrainOverSparesTheBusy: a client that asks for something in the second half
+// of the time hears of the end, however the dice fall: it is not closed at the end.
+func TestDrainOverSparesTheBusy(t *testing.T) {
+	p := startProxy(t, everyKind, "")
+	p.do(func() {
+		p.w.DrainOver(time.Hour, false, nil)
+		d, now := &p.w.drain, p.w.loop.Now()
+		if half := now + int64(31*time.Minute); !d.strikes(half, p.w.rng) || d.end > half || p.w.closeAt < now+int64(59*time.Minute) {
+			t.Errorf("the last reply without a word is at %v, the end at %v", time.Duration(d.end-now), time.Duration(p.w.closeAt-now))
+		}
+	})
+}
+
 // TestDrainOverClosesSilent: who says nothing is closed when the time is over, not
 // before, and is counted; also one that never said anything.
 func TestDrainOverClosesSilent(t *testing.T) {
