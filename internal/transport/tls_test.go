@@ -19,9 +19,9 @@ func TestTLSExchange(t *testing.T) {
 	for _, size := range []int{1, 7, 1000, 0} {
 		n := 300_000
 		if size == 1 {
-			n = 5000
+			n = 1000
 		} else if size == 7 {
-			n = 20_000
+			n = 7000
 		}
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
 			onModes(t, func(t *testing.T, r rig, m mode) {
@@ -303,7 +303,7 @@ func TestTLSHead(t *testing.T) {
 	}
 }
 
-// TestTLSRenegotiation is refused, for good.
+// TestTLSSocketMethods before and beside the stream.
 func TestTLSSocketMethods(t *testing.T) {
 	r := startRig(t)
 	s, peer, _ := modes[1].pair(t, r, 0)

@@ -34,9 +34,9 @@ type Handshakes struct {
 }
 
 const (
-	defaultSteps  = 4
-	maxIdle       = 64 // coroutines kept, with their grown stacks
-	lingerTime    = int64(30 * time.Second)
+	defaultSteps = 4
+	maxIdle      = 64 // coroutines kept, with their grown stacks
+	lingerTime   = int64(30 * time.Second)
 )
 
 // errAbandoned ends crypto/tls's part of a handshake whose socket was closed.

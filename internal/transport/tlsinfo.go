@@ -53,7 +53,7 @@ const (
 	FailedALPN                         // no protocol in common
 	FailedName                         // no certificate for the name asked for
 	FailedNoCertificate                // the client has none
-	FailedCertificate                  // the peer's certificate was refused
+	FailedCertificate                  // the peer's certificate was refused; VerifyConnection says so with a tls.CertificateVerificationError
 	FailedTooLarge                     // a message or record beyond the limits
 	FailedProtocol                     // the peer broke the protocol
 )

@@ -17,8 +17,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"belay/internal/eventloop"
 )
 
@@ -291,7 +289,7 @@ func wantEnd(t testing.TB, r rig, s *stream, want error) {
 	})
 }
 
-// idle wants no buffer lent once everything is said.
+// wantIdle wants no buffer lent once everything is said.
 func (r rig) wantIdle(t testing.TB) {
 	t.Helper()
 	r.do(func() {
@@ -304,7 +302,7 @@ func (r rig) wantIdle(t testing.TB) {
 	})
 }
 
-// echo is a peer that sends p and reads to the end meanwhile.
+// exchange has the peer send p and read to the end meanwhile.
 func exchange(t testing.TB, peer *tls.Conn, p []byte) []byte {
 	t.Helper()
 	sent := make(chan error, 1)
@@ -324,5 +322,3 @@ func exchange(t testing.TB, peer *tls.Conn, p []byte) []byte {
 	}
 	return got
 }
-
-func closeFD(fd int) { unix.Close(fd) }
