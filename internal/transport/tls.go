@@ -89,8 +89,9 @@ const (
 // goes out in one send anyhow.
 func AcceptTLS(h *Handshakes, raw *Raw, head []byte, cfg *tls.Config) *TLS {
 	t := newTLS(h, raw, cfg)
-	if len(head) > 0 {
+	if head != nil {
 		t.in = queue{buf: head[:cap(head)], end: len(head)}
+		t.in.skip(raw.loop, 0)
 	}
 	return t
 }
@@ -375,7 +376,7 @@ func (t *TLS) Close() {
 	if t.flags&tlsClosed != 0 {
 		return
 	}
-	if t.flags&(tlsOpen|tlsEndSent) == tlsOpen && t.writeErr == nil && (t.readErr == nil || t.readErr == io.EOF) {
+	if t.flags&(tlsOpen|tlsEndSent) == tlsOpen && t.writeErr == nil && (t.readErr == nil || t.readErr == io.EOF || t.readErr == ErrTruncated) {
 		t.endStream()
 	}
 	t.release()
