@@ -203,16 +203,31 @@ func TestTLSCloseLingers(t *testing.T) {
 	})
 }
 
-// TestTLSLingerEnds with a peer that goes away.
+// TestTLSLingerEnds with a peer that goes away, and when its time is over.
 func TestTLSLingerEnds(t *testing.T) {
-	r := startRig(t)
-	s, peer, raw := modes[1].pair(t, r, 0)
-	shake(t, r, s, peer)
-	r.send(s, payload(4<<20), false)
-	r.do(s.t.Close)
-	raw.Close()
-	r.until(t, "the end of lingering", func() bool { return r.h.Lingering() == 0 })
-	r.wantIdle(t)
+	for name, end := range map[string]func(r rig, s *stream, raw net.Conn){
+		"gone": func(_ rig, _ *stream, raw net.Conn) { raw.Close() },
+		"time": func(r rig, s *stream, _ net.Conn) {
+			r.do(func() {
+				left := s.t.raw.owner.(*straggler)
+				if at := left.timer.At() - r.Now(); at <= 0 || at > lingerTime {
+					t.Errorf("it may take %d ns", at)
+				}
+				left.HandleTimer(&left.timer)
+			})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := startRig(t)
+			s, peer, raw := modes[1].pair(t, r, 0)
+			shake(t, r, s, peer)
+			r.send(s, payload(4<<20), false)
+			r.do(s.t.Close)
+			end(r, s, raw)
+			r.until(t, "the end of lingering", func() bool { return r.h.Lingering() == 0 })
+			r.wantIdle(t)
+		})
+	}
 }
 
 // TestTLSCloseInsideReady, at every event from the first on.

@@ -319,6 +319,15 @@ func TestTLSOpenSSLClient(t *testing.T) {
 				r.send(s, []byte("echo "+line), false)
 				awaitLine(t, out, "echo "+line)
 			}
+			if version == tls.VersionTLS12 {
+				io.WriteString(in, "R\n") // renegotiate: refused, for good
+				r.until(t, "the refusal", func() bool { return s.end != nil })
+				wantEnd(t, r, s, s.end)
+				if s.end == io.EOF || s.end == ErrTruncated {
+					t.Errorf("renegotiation ended with %v", s.end)
+				}
+				return
+			}
 			in.Close()
 			wantEnd(t, r, s, io.EOF)
 		})
