@@ -76,7 +76,7 @@ func (ca *testCA) issue(edit func(*x509.Certificate), names ...string) *issued {
 
 func (ca *testCA) issueFor(key crypto.Signer, edit func(*x509.Certificate), names ...string) *issued {
 	template := &x509.Certificate{
-		SerialNumber: serial(), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(100 * time.Hour), DNSNames: names,
+		SerialNumber: serial(), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(900 * time.Hour), DNSNames: names,
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}
 	if len(names) > 0 {

@@ -40,9 +40,18 @@ func (f *trusted) complete(s *Store, v verifier) (_ *verifier, sum []byte, ok bo
 		return nil, nil, false
 	}
 	err := set.verify(a.certs, f.crl.name)
-	if err == nil {
+	switch {
+	case err == nil:
 		f.good = set
-	} else if f.crl.mismatch == nil {
+		if f.crl.err == nil {
+			f.crl.state = Active
+		}
+	case f.good == nil:
+		f.crl.state = Warming
+	default:
+		f.crl.state = LastGood
+	}
+	if err != nil && f.crl.mismatch == nil {
 		s.events = append(s.events, Event{Kind: EventFailed, Resource: f.crl.name, Of: KindCRL, State: f.crl.state, Err: err})
 	}
 	f.crl.mismatch = err
