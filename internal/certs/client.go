@@ -111,7 +111,7 @@ func (c *Client) rebuild(time.Time) {
 			return
 		}
 		cert := p.cert
-		cert.Leaf = p.leaf
+		cert.Leaf, _ = x509.ParseCertificate(cert.Certificate[0]) // it was parsed before
 		s.cert = &cert
 		fmt.Fprintf(h, "certificate %x\n", c.cert.content)
 	}

@@ -101,7 +101,7 @@ type named struct {
 // groupsOf gives the group of each of a certificate's names, made if need be.
 func (x *index) groupsOf(p *Pair) []named {
 	var list []named
-	for _, name := range p.leaf.DNSNames {
+	for _, name := range p.names {
 		name = strings.TrimSuffix(lower(name), ".")
 		key, m := name, x.exact
 		if parent, ok := strings.CutPrefix(name, "*."); ok {

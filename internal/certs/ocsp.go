@@ -54,12 +54,16 @@ func (s *staple) problem(now time.Time) error {
 
 // parseStaple reads a response, DER or PEM. What is wrong with it is kept, not
 // returned: the policy decides whether it matters.
-func parseStaple(data []byte, name string, p *Pair) staple {
+func parseStaple(data []byte, name string, chain []*x509.Certificate) staple {
 	s := staple{configured: true}
+	var issuer *x509.Certificate // without one the signature is not checked
+	if len(chain) > 1 {
+		issuer = chain[1]
+	}
 	if block, _ := pem.Decode(data); block != nil {
 		data = block.Bytes
 	}
-	response, err := ocsp.ParseResponseForCert(data, p.leaf, p.issuer)
+	response, err := ocsp.ParseResponseForCert(data, chain[0], issuer)
 	switch {
 	case len(data) == 0:
 		s.err = fmt.Errorf("OCSP staple %s: the file is missing or empty", name)

@@ -21,8 +21,7 @@ type Pair struct {
 	Warnings []string // what a peer may refuse though we can serve it
 
 	cert       tls.Certificate // without Leaf and staple
-	leaf       *x509.Certificate
-	issuer     *x509.Certificate // the chain's second certificate; nil: none
+	names      []string        // DNS names
 	staple     staple
 	mustStaple bool
 	kind       keyKind
@@ -103,18 +102,15 @@ func ParsePair(m *Material) (*Pair, error) {
 		return nil, fmt.Errorf("key %s does not match certificate %s (%s)", m.KeyName, m.ChainName, kindOf(leaf.PublicKey).name)
 	}
 	p := &Pair{
-		Info: infoOf(leaf), cert: tls.Certificate{Certificate: der, PrivateKey: key}, leaf: leaf,
+		Info: infoOf(leaf), cert: tls.Certificate{Certificate: der, PrivateKey: key}, names: leaf.DNSNames,
 		mustStaple: mustStaple(leaf), kind: kindOf(leaf.PublicKey),
-	}
-	if len(chain) > 1 {
-		p.issuer = chain[1]
 	}
 	for _, u := range leaf.URIs {
 		p.uris = append(p.uris, u.String())
 	}
 	p.Warnings = chainWarnings(chain)
 	if m.StapleName != "" {
-		p.staple = parseStaple(m.Staple, m.StapleName, p)
+		p.staple = parseStaple(m.Staple, m.StapleName, chain)
 	}
 	return p, nil
 }

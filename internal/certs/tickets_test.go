@@ -44,8 +44,7 @@ func TestTicketRing(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
 	day := func(d float64) time.Time { return now.Add(time.Duration(d * 24 * float64(time.Hour))) }
 	a := NewTickets(0, now)
-	old := *a
-	frozen := &Tickets{rotation: old.rotation}
+	frozen := &Tickets{}
 	frozen.ring.Store(a.ring.Load())
 	a.Rotate(day(0.5))
 	if !opens(frozen, a) {

@@ -70,28 +70,22 @@ func split(path string) (root string, names []string) {
 	return root, names
 }
 
-// print is what tells one content of a file from another without reading it.
-type print struct {
-	real string // where the links lead
-	info os.FileInfo
-}
+// print is what tells one content of a file from another without reading it,
+// whatever links lead there.
+type print struct{ info os.FileInfo }
 
 func (a print) equal(b print) bool {
 	if a.info == nil || b.info == nil {
-		return a.info == nil && b.info == nil && a.real == b.real
+		return a.info == nil && b.info == nil
 	}
-	return a.real == b.real && os.SameFile(a.info, b.info) && a.info.Size() == b.info.Size() &&
+	return os.SameFile(a.info, b.info) && a.info.Size() == b.info.Size() &&
 		a.info.Mode() == b.info.Mode() && a.info.ModTime().Equal(b.info.ModTime())
 }
 
 func fingerprint(paths []string) []print {
 	list := make([]print, len(paths))
 	for i, path := range paths {
-		if hops := trace(path); len(hops) > 0 {
-			last := hops[len(hops)-1]
-			list[i].real = filepath.Join(last.dir, last.name)
-		}
-		list[i].info, _ = os.Stat(path)
+		list[i].info, _ = os.Stat(path) // nil: it is not there, or out of reach
 	}
 	return list
 }

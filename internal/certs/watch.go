@@ -28,6 +28,7 @@ type Watcher struct {
 	files map[*watched]struct{}
 	names map[hop][]*watched // whom an event under that name concerns
 	dirs  map[string]directory
+	fresh map[string]struct{} // directories that need no second look in this round
 	wake  chan struct{}
 }
 
@@ -57,7 +58,7 @@ const (
 func newWatcher(settle, poll time.Duration) *Watcher {
 	w := &Watcher{
 		settle: settle, poll: poll,
-		files: map[*watched]struct{}{}, names: map[hop][]*watched{}, dirs: map[string]directory{}, wake: make(chan struct{}, 1),
+		files: map[*watched]struct{}{}, names: map[hop][]*watched{}, dirs: map[string]directory{}, fresh: map[string]struct{}{}, wake: make(chan struct{}, 1),
 	}
 	w.fs, _ = fsnotify.NewBufferedWatcher(256) // an error is a limit of inotify: polling remains
 	return w
@@ -79,7 +80,7 @@ func (w *Watcher) watch(ctx context.Context, paths []string, seen []print, chang
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		delete(w.files, e)
-		w.unfollow(e)
+		w.unfollow(e, nil)
 	})
 }
 
@@ -95,16 +96,27 @@ func (w *Watcher) follow(e *watched) {
 		}
 	}
 	for _, h := range hops {
+		if slices.Contains(e.hops, h) {
+			w.check(h.dir)
+			continue
+		}
 		w.names[h] = append(w.names[h], e)
-		w.enter(h.dir)
+		d := w.dirs[h.dir]
+		d.users++
+		w.dirs[h.dir] = d
+		w.check(h.dir)
 	}
-	w.unfollow(e)
+	w.unfollow(e, hops)
 	e.hops = hops
 }
 
-// unfollow takes back what follow registered. The caller holds mu.
-func (w *Watcher) unfollow(e *watched) {
+// unfollow takes back what follow registered, but what is to be kept. The caller
+// holds mu.
+func (w *Watcher) unfollow(e *watched, keep []hop) {
 	for _, h := range e.hops {
+		if slices.Contains(keep, h) {
+			continue
+		}
 		list := w.names[h]
 		if i := slices.Index(list, e); i >= 0 {
 			list = slices.Delete(list, i, i+1)
@@ -114,24 +126,24 @@ func (w *Watcher) unfollow(e *watched) {
 		}
 		w.leave(h.dir)
 	}
-	e.hops = nil
 }
 
-// enter watches a directory, anew if the name means another one by now.
-func (w *Watcher) enter(dir string) {
+// check watches a directory, anew if its name means another one by now.
+func (w *Watcher) check(dir string) {
+	if _, done := w.fresh[dir]; done || w.fs == nil {
+		return
+	}
+	w.fresh[dir] = struct{}{}
 	d := w.dirs[dir]
-	d.users++
-	if w.fs != nil {
-		info, err := os.Stat(dir)
-		if err == nil && (d.info == nil || !os.SameFile(d.info, info)) {
-			if d.info != nil {
-				_ = w.fs.Remove(dir) // it may be gone already
-			}
-			if w.fs.Add(dir) != nil {
-				info = nil
-			}
-			d.info = info
-		}
+	info, err := os.Stat(dir)
+	if err != nil || d.info != nil && os.SameFile(d.info, info) {
+		return
+	}
+	if d.info != nil {
+		_ = w.fs.Remove(dir) // it may be gone already
+	}
+	if d.info = info; w.fs.Add(dir) != nil {
+		d.info = nil // polling remains
 	}
 	w.dirs[dir] = d
 }
@@ -143,6 +155,7 @@ func (w *Watcher) leave(dir string) {
 		return
 	}
 	delete(w.dirs, dir)
+	delete(w.fresh, dir)
 	if w.fs != nil && d.info != nil {
 		_ = w.fs.Remove(dir) // it may be gone already
 	}
@@ -227,6 +240,7 @@ func (w *Watcher) look() {
 func (w *Watcher) fire(now time.Time) (next time.Time) {
 	var calls []func()
 	w.mu.Lock()
+	clear(w.fresh)
 	for e := range w.files {
 		switch {
 		case e.due.IsZero():
