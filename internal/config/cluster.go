@@ -15,6 +15,12 @@ func (b *builder) buildCluster(t *table[rawCluster]) *Cluster {
 	put(&c.MaxRequestsPerConnection, raw.MaxRequestsPerConnection)
 	put(&c.ResponseHeadBytes, raw.ResponseHeadBytes)
 	put(&c.ResponseFields, raw.ResponseFields)
+	if raw.TLS != nil {
+		c.TLS = b.buildClusterTLS(raw.TLS, at.child("tls"))
+	}
+	if raw.ProxyProtocol != nil {
+		c.ProxyProtocol = map[string]int{"off": 0, "v1": 1, "v2": 2}[*raw.ProxyProtocol]
+	}
 	if len(raw.Endpoints) == 0 {
 		b.missing(at, "endpoints", `no endpoint; write for example endpoints = [{ address = "10.0.0.1:8080" }]`)
 	}

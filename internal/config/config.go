@@ -92,7 +92,11 @@ type Listener struct {
 	Timeouts                ListenerTimeouts
 	Limits                  ListenerLimits
 	HTTP1                   HTTP1
-	Routes                  []*Route // in file order
+	TLS                     *TLS           // of connections that meet no chain; nil: those are plain if there is no chain, else reset
+	Chains                  []*Chain       // in file order
+	ProxyProtocol           string         // "off" (default), "accept" a header if there is one, "require" it
+	ProxyProtocolFrom       []netip.Prefix // peers that may send one
+	Routes                  []*Route       // in file order
 }
 
 // ListenerTimeouts is listener.NAME.timeouts. Zero means no limit; the key takes "0s" for that.
@@ -240,6 +244,8 @@ type Cluster struct {
 	MaxRequestsPerConnection int           // default 0: none
 	ResponseHeadBytes        int           // default 81920; more: 502
 	ResponseFields           int           // default 200
+	TLS                      *ClusterTLS   // nil: plain
+	ProxyProtocol            int           // version of the header that each connection begins with; 0: none
 }
 
 // Endpoint is one element of cluster.endpoints.

@@ -38,7 +38,7 @@ type field struct {
 // later holds the keys that the design has and this version has not. Calling
 // them unknown would send people looking for a typing error.
 var later = map[string]bool{
-	"tls": true, "chain": true, "alpn": true, "persistence": true,
+	"persistence": true,
 }
 
 const notYet = "not supported yet"

@@ -54,6 +54,8 @@ func defaultListener(name string) *Listener {
 		XForwarded:   true,
 		RequestID:    "generate",
 		ServerHeader: "belay",
+
+		ProxyProtocol: "off",
 		Timeouts: ListenerTimeouts{
 			Head:   10 * time.Second,
 			Body:   30 * time.Second,

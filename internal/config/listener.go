@@ -18,6 +18,7 @@ func (b *builder) buildListener(t *table[rawListener]) *Listener {
 	raw.Timeouts.put(&l.Timeouts)
 	raw.Limits.put(&l.Limits)
 	raw.HTTP1.put(&l.HTTP1)
+	b.listenerTLS(l, raw, at)
 	if l.Limits.FieldName > l.Limits.HeadBytes {
 		b.add(at.child("limits").child("field_name"), "%d is more than head_bytes, %d", l.Limits.FieldName, l.Limits.HeadBytes)
 	}

@@ -65,6 +65,10 @@ type rawListener struct {
 	Timeouts                rawTimeouts  `toml:"timeouts"`
 	Limits                  rawLimits    `toml:"limits"`
 	HTTP1                   rawHTTP1     `toml:"http1"`
+	TLS                     *rawTLS      `toml:"tls"`
+	Chains                  []rawChain   `toml:"chain"`
+	ProxyProtocol           *string      `toml:"proxy_protocol" one:"off accept require"`
+	ProxyProtocolFrom       []prefix     `toml:"proxy_protocol_from"`
 	Routes                  []rawRoute   `toml:"route"`
 }
 
@@ -176,20 +180,22 @@ type rawRetry struct {
 }
 
 type rawCluster struct {
-	Balance                  *string       `toml:"balance" one:"round_robin least_request random"`
-	Endpoints                []rawEndpoint `toml:"endpoints"`
-	ConnectTimeout           *duration     `toml:"connect_timeout" min:"0s" max:"8760h"`
-	FirstByteTimeout         *duration     `toml:"first_byte_timeout" min:"0s" max:"8760h"`
-	BodyTimeout              *duration     `toml:"body_timeout" min:"0s" max:"8760h"`
-	WriteTimeout             *duration     `toml:"write_timeout" min:"0s" max:"8760h"`
-	IdleTimeout              *duration     `toml:"idle_timeout" min:"0s" max:"8760h"`
-	MaxConnections           *int          `toml:"max_connections" min:"0" max:"2147483647"`
-	MaxPending               *int          `toml:"max_pending" min:"0" max:"1000000"`
-	PendingTimeout           *duration     `toml:"pending_timeout" min:"0s" max:"8760h"`
-	MaxIdle                  *int          `toml:"max_idle" min:"0" max:"1000000"`
-	MaxRequestsPerConnection *int          `toml:"max_requests_per_connection" min:"0" max:"2147483647"`
-	ResponseHeadBytes        *size         `toml:"response_head_bytes" min:"256" max:"1048576"`
-	ResponseFields           *int          `toml:"response_fields" min:"1" max:"10000"`
+	Balance                  *string        `toml:"balance" one:"round_robin least_request random"`
+	Endpoints                []rawEndpoint  `toml:"endpoints"`
+	ConnectTimeout           *duration      `toml:"connect_timeout" min:"0s" max:"8760h"`
+	FirstByteTimeout         *duration      `toml:"first_byte_timeout" min:"0s" max:"8760h"`
+	BodyTimeout              *duration      `toml:"body_timeout" min:"0s" max:"8760h"`
+	WriteTimeout             *duration      `toml:"write_timeout" min:"0s" max:"8760h"`
+	IdleTimeout              *duration      `toml:"idle_timeout" min:"0s" max:"8760h"`
+	MaxConnections           *int           `toml:"max_connections" min:"0" max:"2147483647"`
+	MaxPending               *int           `toml:"max_pending" min:"0" max:"1000000"`
+	PendingTimeout           *duration      `toml:"pending_timeout" min:"0s" max:"8760h"`
+	MaxIdle                  *int           `toml:"max_idle" min:"0" max:"1000000"`
+	MaxRequestsPerConnection *int           `toml:"max_requests_per_connection" min:"0" max:"2147483647"`
+	ResponseHeadBytes        *size          `toml:"response_head_bytes" min:"256" max:"1048576"`
+	ResponseFields           *int           `toml:"response_fields" min:"1" max:"10000"`
+	TLS                      *rawClusterTLS `toml:"tls"`
+	ProxyProtocol            *string        `toml:"proxy_protocol" one:"off v1 v2"`
 }
 
 type rawEndpoint struct {
