@@ -41,10 +41,11 @@ const (
 	EventExpired
 	EventStaple  // the certificate's OCSP staple is not good
 	EventWarning // clients may refuse the certificate
+	EventWaiting // the source has nothing yet
 )
 
 func (k EventKind) String() string {
-	return [...]string{"loaded", "failed", "expiring", "expired", "staple", "warning"}[k]
+	return [...]string{"loaded", "failed", "expiring", "expired", "staple", "warning", "waiting"}[k]
 }
 
 // Event is something an operator would like to read.
@@ -210,7 +211,10 @@ func (s *Store) loadOne(r *resource) bool {
 // announce queues the events of a resource's news. The caller holds mu.
 func (s *Store) announce(r *resource) {
 	e := Event{Kind: EventLoaded, Resource: r.name, Of: r.kind, State: r.state, Err: r.err}
-	if r.err != nil {
+	switch {
+	case errors.Is(r.err, ErrNotYet):
+		e.Kind = EventWaiting
+	case r.err != nil:
 		e.Kind = EventFailed
 	}
 	p, _ := r.value.(*Pair)

@@ -138,3 +138,15 @@ func TestResumptionAcrossProcesses(t *testing.T) {
 		}
 	}
 }
+
+func FuzzTicketImport(f *testing.F) {
+	now := time.Unix(1_800_000_000, 0)
+	f.Add(NewTickets(0, now).Export())
+	f.Fuzz(func(t *testing.T, blob []byte) {
+		tickets := NewTickets(0, now)
+		_ = tickets.Import(blob, now) // most are bad
+		if !opens(tickets, tickets) || len(tickets.ring.Load().open) > 3+blobMost {
+			t.Error("the ring is broken")
+		}
+	})
+}

@@ -80,10 +80,11 @@ func parsePin(s string) (sum [sha256.Size]byte, err error) {
 	return [sha256.Size]byte(raw), nil
 }
 
-// write puts into a hash what the verifier accepts. Of the CRL only that there
-// is one: it is looked up on every resumption.
+// write puts into a hash what the verifier accepts; no path, for machines that
+// share tickets may have it elsewhere. Of the CRL only that there is one: it is
+// looked up on every resumption.
 func (t *Trust) write(h interface{ Write([]byte) (int, error) }, authorities []byte) {
-	fmt.Fprintf(h, "ca %q %x\ncrl %t %+v\n", t.CA, authorities, t.CRL != "", t.CRLPolicy)
+	fmt.Fprintf(h, "ca %t %x\ncrl %t %+v\n", t.CA != "", authorities, t.CRL != "", t.CRLPolicy)
 	for _, m := range t.SANs {
 		fmt.Fprintf(h, "san %d %d %q\n", m.Type, m.Kind, m.Value)
 	}
