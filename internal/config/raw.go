@@ -16,6 +16,8 @@ type rawServer struct {
 	DNSTimeout     *duration   `toml:"dns_timeout" min:"1ms" max:"1m"`
 	BufferMemory   *size       `toml:"buffer_memory" min:"0" max:"1099511627776"`
 	RefuseOnStop   *bool       `toml:"refuse_on_stop"`
+	SplicePipes    *int        `toml:"splice_pipes" min:"0" max:"65536"`
+	SplicePipeSize *size       `toml:"splice_pipe_size" min:"65536" max:"16777216"`
 }
 
 type rawAdmin struct {
@@ -66,6 +68,15 @@ type rawListener struct {
 	Limits                  rawLimits    `toml:"limits"`
 	HTTP1                   rawHTTP1     `toml:"http1"`
 	Routes                  []rawRoute   `toml:"route"`
+
+	Cluster  *string       `toml:"cluster"`
+	Clusters []rawWeighted `toml:"clusters"`
+	TCP      rawTCP        `toml:"tcp"`
+}
+
+type rawTCP struct {
+	ConnectAttempts *int  `toml:"connect_attempts" min:"1" max:"8"`
+	Splice          *bool `toml:"splice"`
 }
 
 type rawTimeouts struct {
