@@ -28,7 +28,7 @@ var fields = map[string]field{
 	"referer":                func(dst []byte, w *line, r *Record) []byte { return w.bytes(dst, r.Referer) },
 	"request_id":             func(dst []byte, w *line, r *Record) []byte { return w.bytes(dst, r.RequestID) },
 	"forwarded_for":          func(dst []byte, w *line, r *Record) []byte { return w.bytes(dst, r.ForwardedFor) },
-	"status":                 status,
+	"status":                 func(dst []byte, w *line, r *Record) []byte { return w.int(dst, int64(r.Status)) },
 	"reason":                 func(dst []byte, w *line, r *Record) []byte { return w.text(dst, r.Reason) },
 	"bytes_in":               func(dst []byte, w *line, r *Record) []byte { return w.int(dst, r.BytesIn) },
 	"bytes_out":              func(dst []byte, w *line, r *Record) []byte { return w.int(dst, r.BytesOut) },
@@ -68,14 +68,6 @@ func peer(dst []byte, w *line, r *Record) []byte {
 		return dst
 	}
 	return w.addr(dst, r.Peer.Addr())
-}
-
-// status is that of the reply; a TCP connection has none.
-func status(dst []byte, w *line, r *Record) []byte {
-	if r.Status == 0 {
-		return w.none(dst)
-	}
-	return w.int(dst, int64(r.Status))
 }
 
 func timeUnix(dst []byte, w *line, r *Record) []byte {

@@ -38,7 +38,7 @@ type Server struct {
 	DNSTimeout     time.Duration    // one query; default 2s
 	BufferMemory   int64            // bytes of free buffers each worker keeps at most; default 16MiB
 	SplicePipes    int              // pipes for splice(2) of all workers together; 0: TCP is copied; default 64
-	SplicePipeSize int              // bytes of one; default 256KiB
+	SplicePipeSize int              // bytes of one; default 512KiB
 	RefuseOnStop   bool             // SIGTERM closes the listen sockets and takes them out of systemd's store; default false
 }
 

@@ -18,7 +18,7 @@ func defaultServer() Server {
 		BufferMemory: 16 << 20,
 
 		SplicePipes:    64,
-		SplicePipeSize: 256 << 10,
+		SplicePipeSize: 512 << 10,
 	}
 }
 

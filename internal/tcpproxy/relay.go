@@ -11,7 +11,7 @@ import (
 
 const (
 	// turnShare is how much a direction moves before others get their turn.
-	turnShare = 256 << 10
+	turnShare = 512 << 10
 
 	// A direction is spliced once it moved bulkStart in turns of at least bulkTurn,
 	// and copied again after some small turns: a splice costs one system call
