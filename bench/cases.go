@@ -12,6 +12,8 @@ type benchCase struct {
 	title string
 	log   bool // access logs on
 	load  func(l *lab, url string) (sample, error)
+	size  int64               // bytes of a request that is bulk; 0: requests are counted
+	of    func(*lab) []server // nil: those of the lab
 }
 
 // cases in the order of the document.
@@ -26,6 +28,12 @@ var cases = []benchCase{
 	{name: "connect", title: "A new connection for each request, 64 clients", load: wrkLoad(64, "/small", `wrk.headers["Connection"] = "close"`)},
 	{name: "rate", title: "Small replies at a fixed rate of 8000/s (open loop), 64 connections", load: openLoad(8000, 64)},
 	{name: "idle", title: "Idle keep-alive connections (9500, each after one request)", load: idleLoad(9500)},
+	{name: "tcp-small-64", title: "TCP proxy: small messages, 64 connections", load: wrkLoad(64, "/small", ""), of: tcpServers(true)},
+	{name: "tcp-small-1", title: "TCP proxy: small messages, 1 connection", load: wrkLoad(1, "/small", ""), of: tcpServers(true)},
+	{name: "tcp-splice-1", title: "TCP proxy: bulk, 1 connection, spliced", load: wrkLoad(1, "/10m", ""), size: 10 << 20, of: tcpServers(true)},
+	{name: "tcp-splice-8", title: "TCP proxy: bulk, 8 connections, spliced", load: wrkLoad(8, "/10m", ""), size: 10 << 20, of: tcpServers(true)},
+	{name: "tcp-copy-1", title: "TCP proxy: bulk, 1 connection, copied", load: wrkLoad(1, "/10m", ""), size: 10 << 20, of: tcpServers(false)},
+	{name: "tcp-copy-8", title: "TCP proxy: bulk, 8 connections, copied", load: wrkLoad(8, "/10m", ""), size: 10 << 20, of: tcpServers(false)},
 }
 
 // post is a wrk script that sends a body of n bytes.

@@ -39,6 +39,7 @@ type sample struct {
 	p50, p99, p999 time.Duration // 0: not measured
 	rssPerConn     float64       // bytes; 0: not measured
 	errors         int64
+	bytes          int64 // of bulk; 0: requests are counted
 
 	user, system time.Duration // of the server, filled in by measure
 }
@@ -158,9 +159,13 @@ func (l *lab) conf(name, text string, args []string) func(int, bool) (*exec.Cmd,
 
 // measure runs one case: every server once per round, in turn.
 func (l *lab) measure(c benchCase) (string, error) {
-	results := make([][]sample, len(l.servers))
+	servers := l.servers
+	if c.of != nil {
+		servers = c.of(l)
+	}
+	results := make([][]sample, len(servers))
 	for range l.s.runs {
-		for i, srv := range l.servers {
+		for i, srv := range servers {
 			m, err := l.once(srv, c)
 			if err != nil {
 				return "", fmt.Errorf("%s: %w", srv.name, err)
@@ -168,7 +173,7 @@ func (l *lab) measure(c benchCase) (string, error) {
 			results[i] = append(results[i], m)
 		}
 	}
-	return format(c, l.servers, results), nil
+	return format(c, servers, results), nil
 }
 
 // once starts a server, warms it up, loads it and reads what it used.
@@ -195,6 +200,7 @@ func (l *lab) once(srv server, c benchCase) (sample, error) {
 	m, err := c.load(&l2, url)
 	u1, s1 := cpuTimes(cmd.Process.Pid)
 	m.user, m.system = u1-u0, s1-s0
+	m.bytes = c.size * m.requests
 	return m, err
 }
 

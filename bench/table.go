@@ -30,6 +30,18 @@ var loadColumns = []column{
 	{"errors", "", 0, func(m sample) float64 { return float64(m.errors) }},
 }
 
+func perGiB(d time.Duration, m sample) float64 {
+	return d.Seconds() / (float64(max(1, m.bytes)) / (1 << 30))
+}
+
+var bulkColumns = []column{
+	{"CPU/GiB", "s", -1, func(m sample) float64 { return perGiB(m.user+m.system, m) }},
+	{"user", "s", -1, func(m sample) float64 { return perGiB(m.user, m) }},
+	{"system", "s", -1, func(m sample) float64 { return perGiB(m.system, m) }},
+	{"throughput", "MiB/s", 1, func(m sample) float64 { return float64(m.bytes) / (1 << 20) / m.seconds }},
+	{"errors", "", 0, func(m sample) float64 { return float64(m.errors) }},
+}
+
 var idleColumns = []column{
 	{"memory/connection", "bytes", -1, func(m sample) float64 { return m.rssPerConn }},
 }
@@ -37,8 +49,11 @@ var idleColumns = []column{
 // format is one case as a Markdown table.
 func format(c benchCase, servers []server, results [][]sample) string {
 	columns := loadColumns
-	if results[0][0].rssPerConn != 0 {
+	switch m := results[0][0]; {
+	case m.rssPerConn != 0:
 		columns = idleColumns
+	case m.bytes != 0:
+		columns = bulkColumns
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "\n### %s\n\n| |", c.title)

@@ -144,17 +144,30 @@ func TestRunRefusesABadConfiguration(t *testing.T) {
 	want(t, d.Stderr(), "colour", "belay.toml:")
 }
 
-// What comes with the next rounds is refused by name: h2, tcp and TLS.
+// What comes with the next rounds is refused by name.
 func TestCheckRefusesWhatIsNotThere(t *testing.T) {
 	t.Parallel()
-	for _, protocol := range []string{"h2", "tcp"} {
-		config := "[listener.web]\naddress = \"127.0.0.1:8080\"\nprotocol = \"" + protocol + "\"\n[[listener.web.route]]\nrespond = { status = 200 }\n"
-		out, code := check(t, config, nil)
-		if code == 0 {
-			t.Errorf("%s: exit code 0", protocol)
-		}
-		want(t, out, "listener.web.protocol", protocol)
+	out, code := check(t, "[listener.web]\naddress = \"127.0.0.1:8080\"\nprotocol = \"h2\"\n[[listener.web.route]]\nrespond = { status = 200 }\n", nil)
+	if code == 0 {
+		t.Error("exit code 0")
 	}
+	want(t, out, "listener.web.protocol", "h2")
+}
+
+// A key of HTTP on a TCP listener, and the other way round, is refused by name.
+func TestCheckRefusesKeysOfTheOtherProtocol(t *testing.T) {
+	t.Parallel()
+	const cluster = "[cluster.a]\nendpoints = [{ address = \"127.0.0.1:1\" }]\n"
+	out, code := check(t, "[listener.db]\naddress = \"127.0.0.1:8080\"\nprotocol = \"tcp\"\ncluster = \"a\"\ntimeouts.head = \"1s\"\n"+cluster, nil)
+	if code == 0 {
+		t.Error("exit code 0")
+	}
+	want(t, out, `listener.db.timeouts.head: is only for protocol = "http"`)
+	out, code = check(t, "[listener.web]\naddress = \"127.0.0.1:8080\"\ntcp.splice = true\n[[listener.web.route]]\ncluster = \"a\"\n"+cluster, nil)
+	if code == 0 {
+		t.Error("exit code 0")
+	}
+	want(t, out, `listener.web.tcp.splice: is only for protocol = "tcp"`)
 }
 
 // check says that a good configuration is good, in one line, and exits with 0.

@@ -18,11 +18,13 @@ haproxy
 iproute2
 libarchive-tools
 libc6-dev
+libnginx-mod-stream
 lintian
 logrotate
 mandoc
 nghttp2-client
 nginx-light
+postgresql
 procps
 prometheus
 python3
@@ -38,7 +40,7 @@ wrk
 # prometheus: promtool. util-linux: prlimit, taskset. procps: what a person
 # needs to look at a test that hangs. debootstrap: the root of a newer Debian.
 # lintian, rpm, libarchive-tools (bsdtar), shellcheck: make packages-check.
-services='nginx haproxy prometheus prometheus-node-exporter'
+services='nginx haproxy postgresql prometheus prometheus-node-exporter'
 
 missing=
 for p in $packages; do

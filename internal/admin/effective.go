@@ -109,8 +109,30 @@ func listenerTable(l *config.Listener) table {
 	} else if l.Address.IsValid() {
 		t = table{{"address", l.Address.String()}}
 	}
-	t = append(t, fields(l, "Name", "Address", "Unix", "UnixMode", "Routes")...)
+	if l.Protocol == config.ProtocolTCP {
+		return append(t, tcpListenerTable(l)...)
+	}
+	t = append(t, fields(l, "Name", "Address", "Unix", "UnixMode", "Routes", "Clusters", "TCP")...)
 	return append(t, member{"route", list(l.Routes, func(r **config.Route) table { return routeTable(*r) })})
+}
+
+// tcpListenerTable is the rest of a TCP listener, without the keys of HTTP.
+func tcpListenerTable(l *config.Listener) table {
+	t := fields(l, "Name", "Address", "Unix", "UnixMode", "Routes", "Clusters", "TrustedProxies", "XForwarded", "RequestID",
+		"ServerHeader", "Timeouts", "Limits", "HTTP1")
+	t = append(t, member{"timeouts", table{{"tunnel", duration(l.Timeouts.Tunnel)}}})
+	return append(t, clustersTable(l.Clusters)...)
+}
+
+// clustersTable is cluster or clusters, nothing for none.
+func clustersTable(shares []config.WeightedCluster) table {
+	switch {
+	case len(shares) == 1 && shares[0].Weight == 1:
+		return table{{"cluster", shares[0].Cluster}}
+	case len(shares) > 0:
+		return table{{"clusters", list(shares, func(w *config.WeightedCluster) table { return fields(w) })}}
+	}
+	return nil
 }
 
 // routeTable leaves out what is not set: most keys of a route exclude others or
@@ -126,12 +148,7 @@ func routeTable(r *config.Route) table {
 			return m
 		})})
 	}
-	switch {
-	case len(r.Clusters) == 1 && r.Clusters[0].Weight == 1:
-		t = append(t, member{"cluster", r.Clusters[0].Cluster})
-	case len(r.Clusters) > 0:
-		t = append(t, member{"clusters", list(r.Clusters, func(w *config.WeightedCluster) table { return fields(w) })})
-	}
+	t = append(t, clustersTable(r.Clusters)...)
 	if len(r.Clusters) > 0 {
 		t = append(t, member{"upgrade", r.Upgrade})
 	}

@@ -94,6 +94,8 @@ func (b *builder) buildServer() Server {
 	put(&s.DNSTimeout, raw.DNSTimeout)
 	put(&s.BufferMemory, raw.BufferMemory)
 	putBool(&s.RefuseOnStop, raw.RefuseOnStop)
+	put(&s.SplicePipes, raw.SplicePipes)
+	put(&s.SplicePipeSize, raw.SplicePipeSize)
 	if raw.LogLevel != nil {
 		// The decoder took only the names of slog, in lower case.
 		_ = s.LogLevel.UnmarshalText([]byte(*raw.LogLevel))

@@ -37,6 +37,8 @@ type Server struct {
 	DNSMaxTTL      time.Duration    // a longer TTL counts as this one; default 1m (bounds how long a change stays unseen)
 	DNSTimeout     time.Duration    // one query; default 2s
 	BufferMemory   int64            // bytes of free buffers each worker keeps at most; default 16MiB
+	SplicePipes    int              // pipes for splice(2) of all workers together; 0: TCP is copied; default 64
+	SplicePipeSize int              // bytes of one; default 512KiB
 	RefuseOnStop   bool             // SIGTERM closes the listen sockets and takes them out of systemd's store; default false
 }
 
@@ -79,7 +81,7 @@ type Listener struct {
 	Systemd                 string         // FileDescriptorName= of the socket that systemd passes; "": none; not unique where addresses are given
 	UnixMode                uint32         // default 0660
 	IPv6Only                bool
-	Protocol                string         // "http"; other values are errors of their own until they are built ("tcp", "h2": "not supported yet")
+	Protocol                string         // ProtocolHTTP or ProtocolTCP; "h2" is an error of its own until it is built
 	Backlog                 int            // default 4096
 	Sockets                 int            // SO_REUSEPORT sockets; 0: one per worker; Unix listeners always have one
 	MaxConnections          int            // 0: only [server] max_connections
@@ -97,6 +99,23 @@ type Listener struct {
 	ProxyProtocol           string         // "off" (default), "accept" a header if there is one, "require" it
 	ProxyProtocolFrom       []netip.Prefix // peers that may send one
 	Routes                  []*Route       // in file order
+
+	// Of a TCP listener; of what is above it has the keys of the socket, of
+	// admission, and timeouts.tunnel.
+	Clusters []WeightedCluster // one element for cluster = "name"
+	TCP      TCP
+}
+
+// The values of Listener.Protocol.
+const (
+	ProtocolHTTP = "http"
+	ProtocolTCP  = "tcp"
+)
+
+// TCP is listener.NAME.tcp.
+type TCP struct {
+	ConnectAttempts int  // endpoints that are tried for one connection; default 3
+	Splice          bool // move bulk with splice(2) where that is possible; default true
 }
 
 // ListenerTimeouts is listener.NAME.timeouts. Zero means no limit; the key takes "0s" for that.
@@ -106,7 +125,7 @@ type ListenerTimeouts struct {
 	Idle    time.Duration // keep-alive connection with no request; default 75s
 	Write   time.Duration // client takes no byte of a reply for so long; default 30s
 	Request time.Duration // whole request, head complete to reply end; default 0 (none); 504 if no reply byte went out, else reset
-	Tunnel  time.Duration // upgraded connection without a byte either way; default 1h
+	Tunnel  time.Duration // upgraded or TCP connection without a byte either way; default 1h
 }
 
 // ListenerLimits is listener.NAME.limits.

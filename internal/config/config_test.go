@@ -67,7 +67,7 @@ flush_interval = "1s"`)
 		Workers: 3, StopTime: 90 * time.Second, MaxConnections: 1000, LogLevel: slog.LevelWarn, LogFormat: "json",
 		DNSServers: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.53:53"), netip.MustParseAddrPort("[::1]:5353")},
 		DNSMinTTL:  10 * time.Millisecond, DNSMaxTTL: 5 * time.Minute, DNSTimeout: time.Second, BufferMemory: 65536,
-		RefuseOnStop: true,
+		SplicePipes: 64, SplicePipeSize: 512 << 10, RefuseOnStop: true,
 	})
 	equal(t, "admin", c.Admin, Admin{MetricsAddress: netip.MustParseAddrPort("127.0.0.1:9090")})
 	equal(t, "access log", c.AccessLog, AccessLog{"/var/log/belay.log", "%{client}a", 1000000, time.Second})

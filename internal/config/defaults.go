@@ -16,6 +16,9 @@ func defaultServer() Server {
 		DNSMaxTTL:    time.Minute,
 		DNSTimeout:   2 * time.Second,
 		BufferMemory: 16 << 20,
+
+		SplicePipes:    64,
+		SplicePipeSize: 512 << 10,
 	}
 }
 
@@ -49,7 +52,7 @@ func defaultListener(name string) *Listener {
 	return &Listener{
 		Name:         name,
 		UnixMode:     0o660,
-		Protocol:     "http",
+		Protocol:     ProtocolHTTP,
 		Backlog:      4096,
 		XForwarded:   true,
 		RequestID:    "generate",
@@ -72,6 +75,7 @@ func defaultListener(name string) *Listener {
 			ChunkExtensions: 4 << 10,
 		},
 		HTTP1: HTTP1{Underscores: "drop", EscapedControl: "reject", Backslash: "reject"},
+		TCP:   TCP{ConnectAttempts: 3, Splice: true},
 	}
 }
 

@@ -12,13 +12,30 @@ func (b *builder) buildListener(t *table[rawListener]) *Listener {
 	put(&l.MaxConnections, raw.MaxConnections)
 	put(&l.MaxConnectionsPerSource, raw.MaxConnectionsPerSource)
 	l.Allow, l.Deny, l.TrustedProxies = prefixes(raw.Allow), prefixes(raw.Deny), prefixes(raw.TrustedProxies)
+	raw.Timeouts.put(&l.Timeouts)
+	b.listenerTLS(l, raw, at)
+	switch l.Protocol {
+	case ProtocolHTTP:
+		b.httpListener(l, raw, at)
+	case ProtocolTCP:
+		b.tcpListener(l, raw, at)
+	}
+	return l
+}
+
+func (b *builder) httpListener(l *Listener, raw *rawListener, at *path) {
 	putBool(&l.XForwarded, raw.XForwarded)
 	putText(&l.RequestID, raw.RequestID)
 	putText(&l.ServerHeader, raw.ServerHeader)
-	raw.Timeouts.put(&l.Timeouts)
 	raw.Limits.put(&l.Limits)
 	raw.HTTP1.put(&l.HTTP1)
-	b.listenerTLS(l, raw, at)
+	b.onlyFor(ProtocolTCP, given(&raw.TCP), at.child("tcp"))
+	if raw.Cluster != nil {
+		b.add(at.child("cluster"), `is only for protocol = "tcp"; an HTTP listener has routes`)
+	}
+	if raw.Clusters != nil {
+		b.add(at.child("clusters"), `is only for protocol = "tcp"; an HTTP listener has routes`)
+	}
 	if l.Limits.FieldName > l.Limits.HeadBytes {
 		b.add(at.child("limits").child("field_name"), "%d is more than head_bytes, %d", l.Limits.FieldName, l.Limits.HeadBytes)
 	}
@@ -35,7 +52,6 @@ func (b *builder) buildListener(t *table[rawListener]) *Listener {
 		}
 		l.Routes = append(l.Routes, r)
 	}
-	return l
 }
 
 // listenAddress sets the address and checks the keys that depend on its kind.
@@ -107,11 +123,11 @@ func (b *builder) lacksAddress(t *table[rawListener]) bool {
 func (b *builder) protocol(l *Listener, raw *rawListener, at *path) {
 	putText(&l.Protocol, raw.Protocol)
 	switch l.Protocol {
-	case "http":
-	case "tcp", "h2":
+	case ProtocolHTTP, ProtocolTCP:
+	case "h2":
 		b.add(at.child("protocol"), "%q is "+notYet, l.Protocol)
 	default:
-		b.add(at.child("protocol"), `must be "http", not %q`, l.Protocol)
+		b.add(at.child("protocol"), `must be "http" or "tcp", not %q`, l.Protocol)
 	}
 }
 

@@ -16,6 +16,8 @@ type rawServer struct {
 	DNSTimeout     *duration   `toml:"dns_timeout" min:"1ms" max:"1m"`
 	BufferMemory   *size       `toml:"buffer_memory" min:"0" max:"1099511627776"`
 	RefuseOnStop   *bool       `toml:"refuse_on_stop"`
+	SplicePipes    *int        `toml:"splice_pipes" min:"0" max:"65536"`
+	SplicePipeSize *size       `toml:"splice_pipe_size" min:"65536" max:"16777216"`
 }
 
 type rawAdmin struct {
@@ -70,6 +72,15 @@ type rawListener struct {
 	ProxyProtocol           *string      `toml:"proxy_protocol" one:"off accept require"`
 	ProxyProtocolFrom       []prefix     `toml:"proxy_protocol_from"`
 	Routes                  []rawRoute   `toml:"route"`
+
+	Cluster  *string       `toml:"cluster"`
+	Clusters []rawWeighted `toml:"clusters"`
+	TCP      rawTCP        `toml:"tcp"`
+}
+
+type rawTCP struct {
+	ConnectAttempts *int  `toml:"connect_attempts" min:"1" max:"8"`
+	Splice          *bool `toml:"splice"`
 }
 
 type rawTimeouts struct {

@@ -142,6 +142,11 @@ func TestReferenceHasTheDefaults(t *testing.T) {
 	want.Address, want.Routes = l.Address, l.Routes
 	equal(t, "listener", l, want)
 
+	db := c.Listeners[slices.IndexFunc(c.Listeners, func(l *Listener) bool { return l.Name == "db" })]
+	want = defaultListener("db")
+	want.Address, want.Protocol, want.Clusters = db.Address, ProtocolTCP, db.Clusters
+	equal(t, "TCP listener", db, want)
+
 	retry := defaultRetry()
 	got := l.Routes[0].Retry
 	retry.On, retry.Statuses, retry.Attempts = got.On, got.Statuses, 1

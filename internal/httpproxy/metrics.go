@@ -37,18 +37,16 @@ var classes = [6]string{"other", "1xx", "2xx", "3xx", "4xx", "5xx"}
 func newListenerStats(r *stats.Registry, name string) listenerStats {
 	l := stats.Label{Name: "listener", Value: name}
 	counter := func(n, help string) stats.Counter { return r.Counter("belay_listener_"+n, help, l) }
-	rejected := func(reason string) stats.Counter {
-		return r.Counter("belay_listener_rejected_total", "Connections closed at accept.", l, stats.Label{Name: "reason", Value: reason})
-	}
 	timeout := func(kind string) stats.Counter {
 		return r.Counter("belay_listener_timeouts_total", "Time limits that ran out on the client's side.", l, stats.Label{Name: "kind", Value: kind})
 	}
 	s := listenerStats{
+		Accept:          listener.NewStats(r, name),
 		Active:          r.Gauge("belay_listener_connections", "Open client connections.", l),
 		Requests:        counter("requests_total", "Requests whose head was complete and valid."),
 		Duration:        r.Histogram("belay_listener_request_duration_seconds", "First byte of a request to last byte of its reply.", l),
-		BytesIn:         counter("body_received_bytes_total", "Request body and tunnel bytes from clients."),
-		BytesOut:        counter("sent_bytes_total", "Reply and tunnel bytes to clients."),
+		BytesIn:         counter("body_received_bytes_total", "Request body, tunnel and TCP bytes from clients."),
+		BytesOut:        counter("sent_bytes_total", "Reply, tunnel and TCP bytes to clients."),
 		BadRequests:     counter("bad_requests_total", "Requests refused for their form."),
 		HeadAborts:      counter("head_aborts_total", "Connections that ended in the middle of a request head."),
 		BodyTooLarge:    counter("body_too_large_total", "Requests refused for the size of their body."),
@@ -62,13 +60,6 @@ func newListenerStats(r *stats.Registry, name string) listenerStats {
 		RequestTimeouts: timeout("request"),
 		WriteTimeouts:   timeout("write"),
 	}
-	s.Accept = listener.Stats{
-		Accepted:  counter("accepted_total", "Connections accepted."),
-		Throttled: counter("accept_throttled_total", "Times that accepting paused for want of descriptors or because of a connection limit."),
-		Failed:    counter("accept_failed_total", "Accept calls that failed for one connection."),
-	}
-	s.Accept.Rejected[listener.RejectedAddress] = rejected("address")
-	s.Accept.Rejected[listener.RejectedSource] = rejected("source-limit")
 	for i, c := range classes {
 		s.Replies[i] = r.Counter("belay_listener_replies_total", "Exchanges by status class.", l, stats.Label{Name: "class", Value: c})
 	}
@@ -93,9 +84,9 @@ func newClusterStats(r *stats.Registry, name string) clusterStats {
 		return r.Counter("belay_cluster_timeouts_total", "Time limits that ran out on the endpoint's side.", l, stats.Label{Name: "kind", Value: kind})
 	}
 	return clusterStats{
-		Requests:          counter("requests_total", "Requests sent to the cluster."),
-		NoEndpoint:        counter("no_endpoint_total", "Requests for which no endpoint could be picked."),
-		Retries:           counter("retries_total", "Tries after the first by a route's retry policy."),
+		Requests:          counter("requests_total", "Requests and TCP connections sent to the cluster."),
+		NoEndpoint:        counter("no_endpoint_total", "Requests and TCP connections for which no endpoint could be picked."),
+		Retries:           counter("retries_total", "Tries after the first, by a route's retry policy or connect_attempts."),
 		RetriesOverBudget: counter("retries_over_budget_total", "Retries not made for want of budget."),
 		StaleRetries:      counter("stale_retries_total", "Requests sent again because a pooled connection had been closed."),
 		ConnectTimeouts:   timeout("connect"),
@@ -119,21 +110,12 @@ func newEndpointStats(r *stats.Registry, cluster, id string) endpointStats {
 	counter := func(n, help string) stats.Counter { return r.Counter("belay_endpoint_"+n, help, l...) }
 	gauge := func(n, help string) stats.Gauge { return r.Gauge("belay_endpoint_"+n, help, l...) }
 	s := endpointStats{
-		Active:     gauge("active_requests", "Requests under way."),
-		Requests:   counter("requests_total", "Requests whose last try was at the endpoint."),
+		Active:     gauge("active_requests", "Requests and TCP connections under way."),
+		Requests:   counter("requests_total", "Requests whose last try was at the endpoint, and tries of TCP connections."),
 		Failures:   counter("failures_total", "Tries that failed: connect, reset, time limit, retried status."),
 		BadReplies: counter("bad_replies_total", "Replies that were malformed, too large or followed by surplus data."),
 		Latency:    r.Histogram("belay_endpoint_first_byte_seconds", "Start of the last try to the first byte of its reply.", l...),
-		pool: upstream.Stats{
-			Connects:       counter("connects_total", "Connections asked for."),
-			ConnectFails:   counter("connect_failures_total", "Connections that could not be made."),
-			Reused:         counter("reused_total", "Requests that got a connection that had been used before."),
-			IdleClosed:     counter("idle_closed_total", "Idle connections that the endpoint closed."),
-			PendingRefused: counter("pending_refused_total", "Requests refused while waiting for a connection."),
-			Pending:        gauge("pending_requests", "Requests that wait for a connection."),
-			Open:           gauge("connections", "Open connections."),
-			Idle:           gauge("idle_connections", "Idle connections."),
-		},
+		pool:       upstream.NewStats(r, cluster, id),
 	}
 	for i, c := range classes {
 		if i < 2 {

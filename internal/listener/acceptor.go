@@ -22,14 +22,6 @@ const throttleTime = 20 * time.Millisecond
 // over, so that a listener at its limit does not fill the log.
 const recoveryTime = time.Second
 
-// Stats are the counters of one listener, the same in every worker's shard.
-type Stats struct {
-	Accepted  stats.Counter
-	Rejected  [3]stats.Counter // by Rejection
-	Throttled stats.Counter    // times that accepting paused
-	Failed    stats.Counter    // accept(2) failed otherwise
-}
-
 // Acceptor accepts on one worker's share of a listener's sockets.
 //
 //	stopped ──Start──> polling ──limit, EMFILE──> throttled ──timer, Resume──> polling

@@ -17,6 +17,9 @@ func Check(cfg *config.Config) error {
 		errs = append(errs, fmt.Errorf("access_log.format: %w", err))
 	}
 	for _, l := range cfg.Listeners {
+		if l.Protocol != config.ProtocolHTTP {
+			continue
+		}
 		if _, err := route.Compile(l.Routes); err != nil {
 			errs = append(errs, fmt.Errorf("listener.%s: %w", l.Name, err))
 		}

@@ -281,7 +281,7 @@ func (s *Server) probe(ctx context.Context) error {
 func (s *Server) drainAll(limit time.Duration, hurry <-chan struct{}) bool {
 	empty := make(chan struct{}, len(s.workers))
 	_ = s.onWorkers(func(w *worker) error {
-		w.proxy.Drain(func() { empty <- struct{}{} })
+		w.drain(func() { empty <- struct{}{} }, proxy.Drain)
 		return nil
 	})
 	deadline := time.NewTimer(limit)

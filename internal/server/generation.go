@@ -102,7 +102,9 @@ func (s *Server) beginDrain() {
 	s.state.Store(int32(draining))
 	empty := make(chan struct{}, len(s.workers))
 	s.onWorkers(func(w *worker) error {
-		w.proxy.DrainOver(s.cfg.HotRestart.DrainTime, s.cfg.HotRestart.DrainImmediate, func() { empty <- struct{}{} })
+		w.drain(func() { empty <- struct{}{} }, func(p proxy, empty func()) {
+			p.DrainOver(s.cfg.HotRestart.DrainTime, s.cfg.HotRestart.DrainImmediate, empty)
+		})
 		return nil
 	})
 	gone := make(chan struct{})
@@ -134,10 +136,7 @@ func (s *Server) cutLater(d time.Duration) {
 			s.cut.Add(n)
 			s.log.Warn("time is over: connections cut", systemd.MessageID, systemd.EventConnectionsCut, "connections", n)
 		}
-		s.onWorkers(func(w *worker) error {
-			w.proxy.Abort()
-			return nil
-		})
+		s.onWorkers((*worker).abort)
 	})
 }
 
@@ -146,7 +145,7 @@ func (s *Server) Terminate(within time.Duration) int64 {
 	open := s.limit.Active()
 	if within > 0 {
 		s.onWorkers(func(w *worker) error {
-			w.proxy.Drain(nil)
+			w.drain(nil, proxy.Drain)
 			return nil
 		})
 	}

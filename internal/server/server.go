@@ -26,6 +26,7 @@ import (
 	"belay/internal/listener"
 	"belay/internal/stats"
 	"belay/internal/systemd"
+	"belay/internal/tcpproxy"
 )
 
 // Server is one running belay.
@@ -39,6 +40,7 @@ type Server struct {
 	access    *accesslog.Log // nil: none
 	resolver  *cluster.Resolver
 	clusters  []*httpproxy.Cluster
+	tcp       *tcpParts // nil: no TCP listener
 	listeners []*boundListener
 	workers   []*worker
 	limit     *listener.Limit
@@ -94,14 +96,16 @@ func (s serverState) String() string {
 type worker struct {
 	loop      *eventloop.Worker
 	shard     *stats.Shard
-	proxy     *httpproxy.Worker
+	http      *httpproxy.Worker
+	tcp       *tcpproxy.Worker     // nil: no TCP listener
+	proxies   []proxy              // both
 	acceptors []*listener.Acceptor // as Server.listeners; loop only
 }
 
 // boundListener is a listener with its sockets and its compiled plan.
 type boundListener struct {
 	*listener.Listener
-	plan    *httpproxy.Plan
+	plan    plan
 	manager bool // the sockets are those of a socket unit
 	given   bool // a child has taken them and accepts; the node's
 }
@@ -134,6 +138,7 @@ func (s *Server) build() error {
 		return err
 	}
 	index := s.buildClusters()
+	s.buildTCP(index)
 	if err := s.takeFromParent(); err != nil {
 		return err
 	}
@@ -142,7 +147,7 @@ func (s *Server) build() error {
 		s.closeListeners()
 		return err
 	}
-	s.limit = &listener.Limit{Max: connectionLimit(s.cfg.Server.MaxConnections)}
+	s.limit = &listener.Limit{Max: connectionLimit(s.cfg.Server.MaxConnections, s.pipeDescriptors())}
 	s.registerOwn()
 	if err := s.buildWorkers(n); err != nil {
 		s.closeListeners()
@@ -210,7 +215,7 @@ func (s *Server) buildListeners(index map[string]int, workers int) error {
 	for _, lc := range s.cfg.Listeners {
 		b, err := s.open(lc, workers)
 		if err == nil {
-			b.plan, err = httpproxy.NewPlan(b.Config, index, s.registry)
+			b.plan, err = s.newPlan(b.Config, index)
 		}
 		if err != nil {
 			errs = append(errs, err)
@@ -232,11 +237,7 @@ func (s *Server) buildWorkers(n int) error {
 			return fmt.Errorf("worker %d: %w", i, err)
 		}
 		w := &worker{loop: loop, shard: s.registry.NewShard()}
-		var buf *accesslog.Buffer
-		if s.access != nil {
-			buf = s.access.Buffer()
-		}
-		w.proxy = httpproxy.NewWorker(loop, w.shard, s.log, buf, s.clusters, s.poker(i))
+		s.addProxies(w, n)
 		for _, l := range s.listeners {
 			w.acceptors = append(w.acceptors, s.newAcceptor(w, l, i, n))
 		}
@@ -247,33 +248,14 @@ func (s *Server) buildWorkers(n int) error {
 
 func (s *Server) newAcceptor(w *worker, l *boundListener, i, n int) *listener.Acceptor {
 	var a *listener.Acceptor
-	serve := func(fd int, peer netip.AddrPort) { w.proxy.Serve(a, l.plan, fd, peer) }
-	a = listener.NewAcceptor(l.Listener, l.For(i, n), w.loop, w.shard, l.plan.Stats.Accept, s.limit, s.log, serve)
+	serve := func(fd int, peer netip.AddrPort) { w.serve(a, &l.plan, fd, peer) }
+	a = listener.NewAcceptor(l.Listener, l.For(i, n), w.loop, w.shard, l.plan.acceptStats(), s.limit, s.log, serve)
 	return a
-}
-
-// poker has the other workers give up idle connections to an endpoint for which
-// a request of worker i waits.
-func (s *Server) poker(i int) func(*cluster.Endpoint) {
-	return func(e *cluster.Endpoint) {
-		ci := -1
-		for k, c := range s.clusters {
-			if c.Cluster == e.Cluster {
-				ci = k
-				break
-			}
-		}
-		for k, w := range s.workers {
-			if k != i && ci >= 0 {
-				w.loop.Post(func() { w.proxy.Shed(ci, e.Index) })
-			}
-		}
-	}
 }
 
 // connectionLimit is the bound on client connections: what the descriptor limit
 // allows if each has an endpoint's connection beside it.
-func connectionLimit(configured int) int64 {
+func connectionLimit(configured int, pipes int64) int64 {
 	if configured > 0 {
 		return int64(configured)
 	}
@@ -281,7 +263,7 @@ func connectionLimit(configured int) int64 {
 	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &r) != nil {
 		return 1 << 10
 	}
-	return max(16, (int64(min(r.Cur, 1<<30))-ownDescriptors)/2)
+	return max(16, (int64(min(r.Cur, 1<<30))-ownDescriptors-pipes)/2)
 }
 
 // ownDescriptors is what belay itself may hold: sockets, logs, epoll.

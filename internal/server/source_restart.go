@@ -112,7 +112,9 @@ func (s *Server) announce(at *time.Time) {
 	}
 	s.announced.Store(at)
 	_ = s.onWorkers(func(w *worker) error {
-		w.proxy.Announce(at != nil, s.cfg.HotRestart.DrainTime, s.cfg.HotRestart.DrainImmediate)
+		for _, p := range w.proxies {
+			p.Announce(at != nil, s.cfg.HotRestart.DrainTime, s.cfg.HotRestart.DrainImmediate)
+		}
 		return nil
 	})
 	s.log.Info("drain for a balancer", "on", at != nil, "connections", s.limit.Active())

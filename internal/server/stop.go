@@ -58,10 +58,7 @@ func (s *Server) hurryOn(signals <-chan os.Signal, hurry chan<- struct{}, ended 
 // abort cuts the connections that are left.
 func (s *Server) abort(why string) {
 	cut := s.limit.Active()
-	_ = s.onWorkers(func(w *worker) error {
-		w.proxy.Abort()
-		return nil
-	})
+	_ = s.onWorkers((*worker).abort)
 	s.cut.Add(cut)
 	s.log.Warn("stopped", systemd.MessageID, systemd.EventStopped, "reason", why, "connections_cut", cut)
 }

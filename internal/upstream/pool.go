@@ -22,18 +22,6 @@ var (
 	ErrPendingTimeout = errors.New("pending-timeout")
 )
 
-// Stats are the counters of one endpoint, the same in every worker's shard.
-type Stats struct {
-	Connects       stats.Counter // connections asked for
-	ConnectFails   stats.Counter
-	Reused         stats.Counter // requests that got an idle connection
-	IdleClosed     stats.Counter // idle connections ended by the endpoint or found dead
-	Pending        stats.Gauge
-	PendingRefused stats.Counter // pending-full and pending-timeout
-	Open           stats.Gauge
-	Idle           stats.Gauge
-}
-
 // Env is what the pools of one worker share.
 type Env struct {
 	Loop  *eventloop.Worker

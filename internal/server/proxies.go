@@ -1,0 +1,160 @@
+package server
+
+import (
+	"net/netip"
+	"time"
+
+	"belay/internal/accesslog"
+	"belay/internal/cluster"
+	"belay/internal/config"
+	"belay/internal/httpproxy"
+	"belay/internal/listener"
+	"belay/internal/tcpproxy"
+)
+
+// proxy is one worker's share of a protocol: what the server needs of it once
+// connections are served. All is called on the worker.
+type proxy interface {
+	// Drain has the connections end as soon as the protocol allows, and
+	// DrainOver within d, if it can be told. empty, if not nil, is called once,
+	// when none is left.
+	Drain(empty func())
+	DrainOver(d time.Duration, immediate bool, empty func())
+	// Announce has connections announce that they end, while all else goes on.
+	Announce(on bool, d time.Duration, immediate bool)
+	// Abort ends every connection at once.
+	Abort()
+	// Shed gives up idle connections to an endpoint for which others wait.
+	Shed(cluster, endpoint int)
+}
+
+// drain calls f with each proxy and a function for when it is empty; empty is
+// called when all are.
+func (w *worker) drain(empty func(), f func(p proxy, empty func())) {
+	left := len(w.proxies)
+	for _, p := range w.proxies {
+		f(p, func() {
+			if left--; left == 0 && empty != nil {
+				empty()
+			}
+		})
+	}
+}
+
+// abort ends every connection of the worker.
+func (w *worker) abort() error {
+	for _, p := range w.proxies {
+		p.Abort()
+	}
+	return nil
+}
+
+// plan is how the connections of a listener are served: one of the two.
+type plan struct {
+	http *httpproxy.Plan
+	tcp  *tcpproxy.Plan
+}
+
+func (s *Server) newPlan(l *config.Listener, index map[string]int) (p plan, err error) {
+	if l.Protocol == config.ProtocolTCP {
+		p.tcp, err = tcpproxy.NewPlan(l, index, s.registry)
+	} else {
+		p.http, err = httpproxy.NewPlan(l, index, s.registry)
+	}
+	return p, err
+}
+
+func (p *plan) acceptStats() listener.Stats {
+	if p.tcp != nil {
+		return p.tcp.Stats.Accept
+	}
+	return p.http.Stats.Accept
+}
+
+// serve takes over an accepted descriptor.
+func (w *worker) serve(a *listener.Acceptor, p *plan, fd int, peer netip.AddrPort) {
+	if p.tcp != nil {
+		w.tcp.Serve(a, p.tcp, fd, peer)
+		return
+	}
+	w.http.Serve(a, p.http, fd, peer)
+}
+
+// tcpParts is what all workers share of the TCP proxy.
+type tcpParts struct {
+	clusters []*tcpproxy.Cluster // as Server.clusters; nil where no TCP listener leads
+	stats    tcpproxy.Stats
+}
+
+// buildTCP registers what the TCP listeners need; nil if there is none.
+func (s *Server) buildTCP(index map[string]int) {
+	for _, l := range s.cfg.Listeners {
+		if l.Protocol != config.ProtocolTCP {
+			continue
+		}
+		if s.tcp == nil {
+			s.tcp = &tcpParts{clusters: make([]*tcpproxy.Cluster, len(s.clusters)), stats: tcpproxy.NewStats(s.registry)}
+		}
+		for _, wc := range l.Clusters {
+			i := index[wc.Cluster]
+			if s.tcp.clusters[i] == nil {
+				s.tcp.clusters[i] = tcpproxy.NewCluster(s.clusters[i].Cluster, i, s.registry)
+			}
+		}
+	}
+}
+
+// addProxies makes the worker's proxies; it is one of n.
+func (s *Server) addProxies(w *worker, n int) {
+	i := w.loop.ID()
+	w.http = httpproxy.NewWorker(w.loop, w.shard, s.log, s.logBuffer(), s.clusters, s.poker(i))
+	w.proxies = append(w.proxies, w.http)
+	if s.tcp == nil {
+		return
+	}
+	w.tcp = tcpproxy.NewWorker(w.loop, w.shard, tcpproxy.Options{
+		Log: s.log, Access: s.logBuffer(), Clusters: s.tcp.clusters, Poke: s.poker(i),
+		Pipes: (s.cfg.Server.SplicePipes + n - 1) / n, PipeSize: s.cfg.Server.SplicePipeSize, Stats: s.tcp.stats,
+	})
+	w.proxies = append(w.proxies, w.tcp)
+}
+
+func (s *Server) logBuffer() *accesslog.Buffer {
+	if s.access == nil {
+		return nil
+	}
+	return s.access.Buffer()
+}
+
+// poker has the others give up idle connections to an endpoint for which a
+// request waits in a proxy of worker i: the other workers, and the worker's other
+// proxies. It posts also to the worker itself, which may be amid a change.
+func (s *Server) poker(i int) func(*cluster.Endpoint) {
+	return func(e *cluster.Endpoint) {
+		ci := -1
+		for k, c := range s.clusters {
+			if c.Cluster == e.Cluster {
+				ci = k
+				break
+			}
+		}
+		for k, w := range s.workers {
+			if ci < 0 || k == i && len(w.proxies) == 1 {
+				continue
+			}
+			w.loop.Post(func() {
+				for _, p := range w.proxies {
+					p.Shed(ci, e.Index)
+				}
+			})
+		}
+	}
+}
+
+// pipeDescriptors is what the pipes for splice(2) may hold of the descriptor limit.
+func (s *Server) pipeDescriptors() int64 {
+	if s.tcp == nil {
+		return 0
+	}
+	return 2 * int64(s.cfg.Server.SplicePipes)
+}

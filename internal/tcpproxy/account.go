@@ -1,0 +1,40 @@
+package tcpproxy
+
+import (
+	"belay/internal/accesslog"
+)
+
+var protocol = []byte("TCP")
+
+// account enters a connection that ends into the statistics and the access log.
+// Its bytes were counted as they went.
+func (c *conn) account(why ending) {
+	w, p := c.w, c.plan
+	took := w.loop.Now() - c.start
+	w.shard.GaugeAdd(p.Stats.Active, -1)
+	w.shard.Inc(p.Stats.Ended[why])
+	w.shard.Observe(p.Stats.Duration, took)
+	if w.access == nil {
+		return
+	}
+	r := &w.record
+	*r = accesslog.Record{
+		Start: w.wall(c.start), Duration: took,
+		UpstreamConnect: since(c.connected, c.connectAt), UpstreamFirstByte: since(c.firstByte, c.connectAt),
+		Client: c.peer, Peer: c.peer, Listener: p.Listener.Name, Cluster: c.cl.shared.Config.Name,
+		BytesIn: c.in.bytes, BytesOut: c.out.bytes, Attempts: c.tries, Reason: string(why),
+		ConnID: c.id, Protocol: protocol,
+	}
+	if c.ep != nil {
+		r.Endpoint, r.EndpointAddress = c.ep.ID, c.where
+	}
+	w.access.Append(r)
+}
+
+// since is the time from one loop time to a later one, -1 if that was not reached.
+func since(to, from int64) int64 {
+	if to == 0 || from == 0 {
+		return -1
+	}
+	return to - from
+}

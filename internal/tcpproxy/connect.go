@@ -1,0 +1,149 @@
+package tcpproxy
+
+import (
+	"errors"
+
+	"belay/internal/cluster"
+	"belay/internal/transport"
+	"belay/internal/upstream"
+)
+
+// maxTries is the largest connect_attempts.
+const maxTries = 8
+
+// begin picks the cluster and goes for an endpoint. Nothing is read from the
+// client before there is one.
+func (c *conn) begin() {
+	i := 0
+	if c.plan.split != nil {
+		i = c.plan.split.Pick(c.w.rng.Uint64())
+	}
+	c.cl = c.w.clusters[c.plan.clusters[i]]
+	c.w.shard.Inc(c.cl.shared.Stats.Requests)
+	c.pick("")
+}
+
+// pick goes for the next endpoint; failed is how the last try ended.
+func (c *conn) pick(failed ending) {
+	e := c.choose()
+	if e == nil {
+		if failed == "" {
+			failed = endNoEndpoint
+			c.w.shard.Inc(c.cl.shared.Stats.NoEndpoint)
+		}
+		c.end(failed, true)
+		return
+	}
+	c.ep, c.epst = e, &c.cl.shared.endpoints[e.Index]
+	c.tried[c.tries] = e
+	c.tries++
+	c.addressTries = 0
+	c.cl.picker.Begin(e)
+	c.w.shard.GaugeAdd(c.epst.Active, 1)
+	c.w.shard.Inc(c.epst.Requests)
+	c.connect()
+}
+
+// choose is the balancer's choice among the endpoints that were not tried yet.
+func (c *conn) choose() *cluster.Endpoint {
+	for range 2 * len(c.cl.shared.Endpoints) {
+		e := c.cl.picker.Pick(cluster.Hint{Avoid: c.ep})
+		if e == nil || !c.wasTried(e) {
+			return e
+		}
+	}
+	return nil
+}
+
+func (c *conn) wasTried(e *cluster.Endpoint) bool {
+	for _, t := range c.tried[:c.tries] {
+		if t == e {
+			return true
+		}
+	}
+	return false
+}
+
+// connect asks for a new connection to c.ep.
+func (c *conn) connect() {
+	c.state = connWaiting
+	c.connectAt = c.w.loop.Now()
+	up, err := c.cl.pool(c.ep).Acquire(&c.far, &c.waiter, c.grant, true, false)
+	if up != nil || err != nil {
+		c.granted(up, err)
+	}
+}
+
+// granted is the pool's answer, at once or after a wait for room.
+func (c *conn) granted(up *upstream.Conn, err error) {
+	switch {
+	case errors.Is(err, upstream.ErrPendingFull):
+		c.end(endPendingFull, true)
+		return
+	case errors.Is(err, upstream.ErrPendingTimeout):
+		c.end(endPendingTimeout, true)
+		return
+	case errors.Is(err, upstream.ErrNoAddress):
+		c.tryFailed(endUnresolved)
+		return
+	case err != nil:
+		c.tryFailed(endConnectFailure)
+		return
+	}
+	c.up = up
+	up.Socket.SetOwner(&c.far)
+	c.state = connConnecting
+	c.arm(c.cl.shared.Config.ConnectTimeout)
+	c.handshake()
+}
+
+// handshake waits until bytes can flow to the endpoint.
+func (c *conn) handshake() {
+	err := c.up.Socket.Handshake()
+	switch {
+	case err == nil:
+		c.relay()
+	case errors.Is(err, transport.ErrAgain):
+	default:
+		c.connectFailed(endConnectFailure)
+	}
+}
+
+// connectFailed goes on with the next address of the endpoint's name, or counts
+// the endpoint as failed.
+func (c *conn) connectFailed(why ending) {
+	c.up.Failed()
+	c.up.Close()
+	c.up = nil
+	c.addressTries++
+	if c.addressTries < len(c.ep.Addresses()) {
+		c.connect()
+		return
+	}
+	c.tryFailed(why)
+}
+
+// tryFailed goes on with another endpoint, as long as the listener allows.
+func (c *conn) tryFailed(why ending) {
+	c.w.shard.Inc(c.epst.Failures)
+	c.w.loop.StopTimer(&c.timer)
+	c.leaveEndpoint()
+	if c.tries >= min(c.plan.Listener.TCP.ConnectAttempts, maxTries) {
+		c.end(why, true)
+		return
+	}
+	c.w.shard.Inc(c.cl.shared.Stats.Retries)
+	c.pick(why)
+}
+
+// leaveEndpoint closes the endpoint's books on the connection.
+func (c *conn) leaveEndpoint() {
+	if !c.counted() {
+		return
+	}
+	c.cl.picker.End(c.ep)
+	c.w.shard.GaugeAdd(c.epst.Active, -1)
+	c.epst = nil
+}
+
+func (c *conn) counted() bool { return c.epst != nil }

@@ -1,0 +1,52 @@
+package tcpproxy
+
+import (
+	"fmt"
+
+	"belay/internal/cluster"
+	"belay/internal/config"
+	"belay/internal/stats"
+)
+
+// Cluster is a cluster as all workers share it.
+type Cluster struct {
+	*cluster.Cluster
+	Index     int
+	Stats     clusterStats
+	endpoints []endpointStats // by Endpoint.Index
+}
+
+// NewCluster registers a cluster's statistics. They are those of the cluster,
+// whoever else serves it.
+func NewCluster(c *cluster.Cluster, index int, r *stats.Registry) *Cluster {
+	x := &Cluster{Cluster: c, Index: index, Stats: newClusterStats(r, c.Config.Name), endpoints: make([]endpointStats, len(c.Endpoints))}
+	for i, e := range c.Endpoints {
+		x.endpoints[i] = newEndpointStats(r, c.Config.Name, e.ID)
+	}
+	return x
+}
+
+// Plan is a listener's configuration in the form the data path uses. It is
+// immutable and shared by all workers.
+type Plan struct {
+	Listener *config.Listener
+	Stats    listenerStats
+	clusters []int          // Cluster.Index of Listener.Clusters
+	split    *cluster.Split // nil: there is one
+}
+
+// NewPlan compiles a listener. index has the clusters by name.
+func NewPlan(l *config.Listener, index map[string]int, r *stats.Registry) (*Plan, error) {
+	p := &Plan{Listener: l, Stats: newListenerStats(r, l.Name)}
+	for _, wc := range l.Clusters {
+		i, ok := index[wc.Cluster]
+		if !ok {
+			return nil, fmt.Errorf("listener.%s: no cluster %q", l.Name, wc.Cluster)
+		}
+		p.clusters = append(p.clusters, i)
+	}
+	if len(l.Clusters) > 1 {
+		p.split = cluster.NewSplit(l.Clusters)
+	}
+	return p, nil
+}
