@@ -71,7 +71,11 @@ func (n *Node) begin(r *Request, b *pb.Begin) {
 	note, cut, err := n.mayBegin(b)
 	if err != nil {
 		n.event(slog.LevelWarn, systemd.EventReloadFailed, "hot restart refused", "reason", err.Error())
-		r.Refuse(pb.Error_REFUSED, "%v", err)
+		code := pb.Error_REFUSED
+		if n.stopping {
+			code = pb.Error_STOPPING
+		}
+		r.Refuse(code, "%v", err)
 		return
 	}
 	epoch, err := n.seg.NextEpoch()

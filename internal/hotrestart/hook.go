@@ -57,15 +57,15 @@ type hook struct {
 func Hook(o HookOptions) error {
 	at, err := find(&o)
 	if err != nil {
-		return err
+		return (&hook{o: o}).stopsToo(err)
 	}
 	h := &hook{o: o, at: at, parent: at.process, stderr: os.Stderr, phases: make(chan *pb.Phase, 64), failed: make(chan string, 4)}
 	if err := h.begin(); err != nil {
-		return err
+		return h.stopsToo(err)
 	}
 	defer h.conn.Close()
 	if err := h.spawn(); err != nil {
-		return err
+		return h.stopsToo(err)
 	}
 	defer h.child.Close()
 	if err = h.wait(); err != nil {
@@ -96,6 +96,21 @@ func (h *hook) stopped() bool {
 	}
 }
 
+// stopsToo makes a success of a failure before there is a child, if the service
+// was told to stop: the manager tells its main process, and this one a moment later.
+func (h *hook) stopsToo(err error) error {
+	var no *Refused
+	if h.o.MainPID == 0 || errors.As(err, &no) && no.Code != pb.Error_STOPPING {
+		return err
+	}
+	select {
+	case <-h.o.Stop:
+		return ErrStopped
+	case <-time.After(endTime):
+		return err
+	}
+}
+
 func (h *hook) begin() (err error) {
 	if h.conn, err = Dial(h.at.socket(), helloTime, h.fromParent); err != nil {
 		return fmt.Errorf("the running process %d does not answer: %w", h.parent.PID, err)
@@ -108,7 +123,7 @@ func (h *hook) begin() (err error) {
 	}}})
 	var no *Refused
 	if errors.As(err, &no) {
-		return fmt.Errorf("refused by process %d: %s", h.parent.PID, no.Text)
+		return fmt.Errorf("refused by process %d: %w", h.parent.PID, no)
 	}
 	if err != nil {
 		return fmt.Errorf("the running process %d does not answer: %w", h.parent.PID, err)

@@ -259,7 +259,7 @@ func nextRestart(t *testing.T, a *generation) {
 	t.Helper()
 	if strings.Contains(a.Status().Last.Reason, "the process stops") {
 		_, err := a.tryBegin(ourVersions())
-		wantRefused(t, err, pb.Error_REFUSED, "was told to stop")
+		wantRefused(t, err, pb.Error_STOPPING, "was told to stop")
 		return
 	}
 	a.restart("C")
