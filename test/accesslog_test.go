@@ -1,6 +1,7 @@
 package test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -191,5 +192,33 @@ func TestAccessLogOneRecordPerRequest(t *testing.T) {
 	}
 	if n := len(d.Records()); n != 4 || bad != 2 {
 		t.Errorf("%d records, %d bad, want 4 and 2", n, bad)
+	}
+}
+
+// The line of an upgraded connection, which is written at its end, tells of its
+// own request, whatever others have sent meanwhile.
+func TestAccessLogOfTunnels(t *testing.T) {
+	t.Parallel()
+	s := restartable(t)
+	d := serve(t, s)
+	var tunnels []*harness.Conn
+	for i := range 6 {
+		c := harness.Dial(t, s.addr)
+		wantStatus(t, c.Do("GET", fmt.Sprintf("/chat/room-%d", i), "chat.example", "Connection: Upgrade", "Upgrade: websocket", "User-Agent: chatter", "Referer: /hall"), 101)
+		tunnels = append(tunnels, c)
+	}
+	for range 12 {
+		c := harness.Dial(t, s.addr)
+		c.Send(harness.Request("POST", "/login?password=hunter2", "bank.example", "Content-Length: 1", "Authorization: Bearer secret", "Cookie: session=secret") + "x")
+		wantStatus(t, c.Reply("POST"), 200)
+	}
+	for i, c := range tunnels {
+		c.Close()
+		rec := d.WaitPath(fmt.Sprintf("/chat/room-%d", i))
+		for name, value := range map[string]string{"method": "GET", "host": "chat.example", "user_agent": "chatter", "referer": "/hall", "status": "101"} {
+			if got := rec.Str(name); got != value {
+				t.Errorf("room %d: %s is %q, want %q", i, name, got, value)
+			}
+		}
 	}
 }

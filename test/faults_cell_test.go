@@ -213,7 +213,9 @@ func (c cell) judgeJournal(t *testing.T, events []harness.Event, out harness.Out
 	found, said := false, false
 	for _, e := range events {
 		found = found || e.ID == id && id != ""
-		said = said || strings.Contains(e.Message, c.reason) || strings.Contains(e.Reason, c.reason)
+		for _, reason := range strings.Split(c.reason, "|") { // who notices first says it
+			said = said || strings.Contains(e.Message, reason) || strings.Contains(e.Reason, reason)
+		}
 		if other != "" && e.ID == other {
 			t.Errorf("event: %s %s", e.Message, e.Reason)
 		}

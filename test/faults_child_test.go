@@ -12,7 +12,7 @@ const (
 	died      = "has died"
 	hangs     = "hangs: no heartbeat"
 	notReady  = "was not ready within 10s"
-	noAnswer  = "does not answer within 2s"
+	noAnswer  = "does not answer within 2s|no answer: nothing within 2s"
 	hookEnded = "the hook of the reload has ended"
 )
 

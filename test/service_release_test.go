@@ -31,3 +31,19 @@ func TestServiceStoppedDuringRelease(t *testing.T) {
 		b.MustExec("systemctl", "start", harness.FaultUnit)
 	}
 }
+
+// systemctl stop just as a reload begins, when its hook may not yet be belayd and
+// dies of SIGTERM: the service has not failed either.
+func TestServiceStoppedAsReloadBegins(t *testing.T) {
+	t.Parallel()
+	b := startService(t, harness.ServiceOptions{Config: boxSite("", "")})
+	for range 6 {
+		b.WaitQuiet()
+		reload := b.Start("systemctl", "reload", harness.FaultUnit)
+		harness.Eventually(t, patience, "the hook", func() bool { return b.Property(harness.FaultUnit, "ControlPID") != "0" })
+		isStopped(t, b, b.Start("systemctl", "stop", harness.FaultUnit))
+		_ = reload.Wait(reloadWait) // its job is cancelled
+		b.Systemctl("reset-failed", harness.FaultUnit)
+		b.MustExec("systemctl", "start", harness.FaultUnit)
+	}
+}

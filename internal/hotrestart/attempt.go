@@ -71,7 +71,11 @@ func (n *Node) begin(r *Request, b *pb.Begin) {
 	note, cut, err := n.mayBegin(b)
 	if err != nil {
 		n.event(slog.LevelWarn, systemd.EventReloadFailed, "hot restart refused", "reason", err.Error())
-		r.Refuse(pb.Error_REFUSED, "%v", err)
+		code := pb.Error_REFUSED
+		if n.stopping {
+			code = pb.Error_STOPPING
+		}
+		r.Refuse(code, "%v", err)
 		return
 	}
 	epoch, err := n.seg.NextEpoch()
@@ -129,6 +133,9 @@ func (n *Node) mayBegin(b *pb.Begin) (note string, cut int64, err error) {
 		return "", 0, err
 	}
 	text, cut := n.endOldest()
+	if n.stopping || n.role != roleMain { // told meanwhile
+		return "", 0, fmt.Errorf("process %d was told to stop", n.self.PID)
+	}
 	other := ""
 	if common(b.MinVersion, b.MaxVersion) == 0 {
 		other = "the two programs have no protocol version in common: only the sockets pass, counts begin anew"
@@ -171,8 +178,10 @@ func (a *attempt) hello(c *Conn, version uint32) {
 func (n *Node) fromChild(r *Request) {
 	a := n.attempt
 	if a != nil && r.Conn() == a.hook {
-		if p := r.GetPhase(); p != nil && p.Name == pb.Phase_FAILED && a.phase < phaseHanded {
-			a.back(p.Reason, false) // the hook gives up, and says why
+		if p := r.GetPhase(); p != nil && p.Name == pb.Phase_FAILED {
+			// The hook gives up, and says why. After HandOver it does so only when the
+			// service manager has heard nothing.
+			a.back(p.Reason, a.phase == phaseHanded)
 		}
 		return
 	}

@@ -41,39 +41,69 @@ type statsState struct {
 	pending bool   // it is not acknowledged
 }
 
-// adopt connects to the generations that drain already.
+// adopt connects to the generations that drain already, all at once: one that hangs
+// holds up neither this process nor the others. It is tried again with later
+// heartbeats.
 func (n *Node) adopt() {
-	low, high := versions()
 	for _, p := range n.seg.Processes() {
-		if p.State == shm.StateServing && p.Epoch < n.epoch && !n.isElder(p.Epoch) && (n.born == nil || n.born.id != p.Identity) {
+		if p.Epoch == n.epoch || n.isElder(p.Epoch) || n.adopting[p.Epoch] {
+			continue
+		}
+		switch {
+		case p.State == shm.StateDraining, p.State == shm.StateSteppingBack:
+			n.adopting[p.Epoch] = true
+			go func() {
+				e, err := n.meet(p)
+				n.post(func() { n.met(p, e, err) })
+			}()
+		case p.State == shm.StateServing && p.Epoch < n.epoch && !n.late[p.Epoch] && (n.born == nil || n.born.id != p.Identity):
+			n.late[p.Epoch] = true
 			n.killLater(p.Identity) // it hung when a child took over from it, before us
-			continue
 		}
-		if p.Epoch == n.epoch || n.isElder(p.Epoch) || p.State != shm.StateDraining && p.State != shm.StateSteppingBack {
-			continue
-		}
-		conn, err := Dial(SocketPath(n.o.Directory, n.o.BaseID, p.Epoch), n.o.CallTime, func(r *Request) { n.post(func() { n.request(r) }) })
-		if err != nil {
-			n.log.Warn("a draining generation does not answer; its counts are lost", "epoch", p.Epoch, "pid", p.PID, "error", err)
-			continue
-		}
-		ctx, cancel := n.callContext()
-		m, _, err := conn.Call(ctx, &pb.Message{Body: &pb.Message_Hello{Hello: &pb.Hello{
-			MinVersion: low, MaxVersion: high, Epoch: n.epoch, Pid: int64(n.self.PID), Role: pb.Hello_SUCCESSOR, Program: n.o.Program,
-		}}})
-		cancel()
-		if err != nil {
-			n.log.Warn("a draining generation does not answer; its counts are lost", "epoch", p.Epoch, "pid", p.PID, "error", err)
-			n.killLater(p.Identity)
-			conn.Close()
-			continue
-		}
-		n.addElder(&elder{epoch: p.Epoch, id: p.Identity, conn: conn, program: m.GetHelloReply().GetProgram(), mute: m.GetHelloReply().GetVersion() == 0})
 	}
 	for _, epoch := range n.p.Generations() { // those of which only the parent knew
-		if n.elders[epoch] == nil {
+		if !n.isElder(epoch) && !n.lives(epoch) {
 			n.p.Forget(epoch)
 		}
+	}
+}
+
+func (n *Node) lives(epoch uint64) bool {
+	return slices.ContainsFunc(n.seg.Processes(), func(p shm.Process) bool { return p.Epoch == epoch })
+}
+
+// meet introduces this process to one that drains.
+func (n *Node) meet(p shm.Process) (*elder, error) {
+	low, high := versions()
+	conn, err := Dial(SocketPath(n.o.Directory, n.o.BaseID, p.Epoch), n.o.CallTime, func(r *Request) { n.post(func() { n.request(r) }) })
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := n.callContext()
+	defer cancel()
+	m, _, err := conn.Call(ctx, &pb.Message{Body: &pb.Message_Hello{Hello: &pb.Hello{
+		MinVersion: low, MaxVersion: high, Epoch: n.epoch, Pid: int64(n.self.PID), Role: pb.Hello_SUCCESSOR, Program: n.o.Program,
+	}}})
+	if err != nil {
+		conn.Close()
+		return nil, err
+	}
+	h := m.GetHelloReply()
+	return &elder{epoch: p.Epoch, id: p.Identity, conn: conn, program: h.GetProgram(), mute: h.GetVersion() == 0}, nil
+}
+
+// met is the end of meet.
+func (n *Node) met(p shm.Process, e *elder, err error) {
+	delete(n.adopting, p.Epoch)
+	switch {
+	case err == nil && n.role == roleMain && !n.isElder(p.Epoch):
+		n.addElder(e)
+	case err == nil:
+		e.conn.Close()
+	case p.Alive() && !n.late[p.Epoch]:
+		n.late[p.Epoch] = true
+		n.log.Warn("a draining generation does not answer; it is asked again", "generation", p.Epoch, "pid", p.PID, "error", err)
+		n.killLater(p.Identity)
 	}
 }
 
@@ -101,23 +131,29 @@ func (n *Node) lose(e *elder) {
 	n.p.Forget(e.epoch)
 }
 
-// poll asks for the counts without waiting.
+// poll asks for the counts without waiting. One that does not answer is not asked
+// again: what it has not read would pile up and end the connection.
 func (e *elder) poll(n *Node) {
-	if e.busy || e.mute {
+	if e.busy {
+		e.silent(n)
+		return
+	}
+	if e.mute {
 		return
 	}
 	e.busy = true
 	go func() {
-		ctx, cancel := n.callContext()
+		ctx, cancel := context.WithTimeout(context.Background(), n.o.ShutdownTime+n.o.CallTime)
 		defer cancel()
 		m, fds, err := e.conn.Call(ctx, &pb.Message{Body: &pb.Message_Stats{Stats: &pb.Stats{}}})
 		closeAll(fds)
 		n.post(func() {
 			e.busy = false
 			if err == nil {
-				e.take(n, m.GetStatsReply())
-			} else {
-				e.silent(n)
+				// The hook waits for this process no longer than call_time.
+				ctx, cancel := context.WithTimeout(context.Background(), n.o.CallTime/2)
+				defer cancel()
+				e.take(ctx, n, m.GetStatsReply())
 			}
 		})
 	}()
@@ -133,14 +169,12 @@ func (e *elder) silent(n *Node) {
 }
 
 // take adds a reply up and acknowledges it.
-func (e *elder) take(n *Node, s *pb.StatsReply) {
+func (e *elder) take(ctx context.Context, n *Node, s *pb.StatsReply) {
 	if s == nil || n.elders[e.epoch] != e {
 		return
 	}
 	e.heard, e.report = time.Now(), nil
 	n.p.Apply(e.epoch, fromDeltas(s.Deltas))
-	ctx, cancel := n.callContext()
-	defer cancel()
 	// Whoever asks next must not be told of these again, so this waits.
 	if _, _, err := e.conn.Call(ctx, &pb.Message{Body: &pb.Message_StatsAck{StatsAck: &pb.StatsAck{Id: s.Id}}}); err != nil {
 		n.log.Warn("counts of a draining generation not acknowledged", "generation", e.epoch, "pid", e.id.PID, "error", err)
@@ -173,7 +207,7 @@ func (n *Node) flushElders() {
 		m, fds, err := e.conn.Call(ctx, &pb.Message{Body: &pb.Message_Stats{Stats: &pb.Stats{}}})
 		closeAll(fds)
 		if err == nil {
-			e.take(n, m.GetStatsReply())
+			e.take(ctx, n, m.GetStatsReply())
 		}
 		delete(n.elders, epoch) // what it can still write, the successor knows from our counts
 		e.conn.Close()
@@ -273,17 +307,20 @@ const finalRetry = 20 * time.Millisecond
 func (n *Node) EndElders(within time.Duration) {
 	var conns []*Conn
 	n.do(func() {
+		n.meetAll()
 		for _, e := range n.elders {
 			conns = append(conns, e.conn)
 		}
 	})
 	for _, c := range conns {
-		ctx, cancel := n.callContext()
-		_, _, err := c.Call(ctx, &pb.Message{Body: &pb.Message_Terminate{Terminate: &pb.Terminate{WithinNs: int64(within)}}})
-		cancel()
-		if err != nil {
-			n.log.Warn("a draining generation does not answer", "error", err)
-		}
+		go func() {
+			ctx, cancel := n.callContext()
+			defer cancel()
+			_, _, err := c.Call(ctx, &pb.Message{Body: &pb.Message_Terminate{Terminate: &pb.Terminate{WithinNs: int64(within)}}})
+			if err != nil {
+				n.log.Warn("a draining generation does not answer", "error", err)
+			}
+		}()
 	}
 	limit := time.NewTimer(within + n.o.CallTime)
 	defer limit.Stop()
@@ -298,6 +335,7 @@ func (n *Node) EndElders(within time.Duration) {
 
 // endOldest makes room when max_generations live side by side.
 func (n *Node) endOldest() (note string, cut int64) {
+	n.meetAll() // who is not known could only be killed
 	for {
 		list := n.seg.Processes()
 		list = slices.DeleteFunc(list, func(p shm.Process) bool { return p.Epoch == n.epoch })
@@ -357,6 +395,24 @@ func (n *Node) await(ctx context.Context, done <-chan struct{}) error {
 			return ctx.Err()
 		case <-n.quit:
 			return net.ErrClosed
+		}
+	}
+}
+
+// meetAll waits until every generation that is being met has answered, or has not.
+func (n *Node) meetAll() {
+	ctx, cancel := n.callContext()
+	defer cancel()
+	n.waiting = true
+	defer func() { n.waiting = false }()
+	for len(n.adopting) > 0 {
+		select {
+		case f := <-n.posts:
+			f()
+		case <-ctx.Done():
+			return
+		case <-n.quit:
+			return
 		}
 	}
 }

@@ -33,7 +33,7 @@ func Fault(point string) {
 		select {}
 	case "stop":
 		_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP)
-		time.Sleep(10 * time.Millisecond) // the signal takes effect on return to user space of some thread
+		time.Sleep(500 * time.Millisecond) // the signal takes effect on return to user space of some thread
 	case "exit":
 		os.Exit(3)
 	case "panic":

@@ -57,15 +57,15 @@ type hook struct {
 func Hook(o HookOptions) error {
 	at, err := find(&o)
 	if err != nil {
-		return err
+		return (&hook{o: o}).stopsToo(err)
 	}
 	h := &hook{o: o, at: at, parent: at.process, stderr: os.Stderr, phases: make(chan *pb.Phase, 64), failed: make(chan string, 4)}
 	if err := h.begin(); err != nil {
-		return err
+		return h.stopsToo(err)
 	}
 	defer h.conn.Close()
 	if err := h.spawn(); err != nil {
-		return err
+		return h.stopsToo(err)
 	}
 	defer h.child.Close()
 	if err = h.wait(); err != nil {
@@ -96,11 +96,26 @@ func (h *hook) stopped() bool {
 	}
 }
 
+// stopsToo makes a success of a failure before there is a child, if the service
+// was told to stop: the manager tells its main process, and this one a moment later.
+func (h *hook) stopsToo(err error) error {
+	var no *Refused
+	if h.o.MainPID == 0 || errors.As(err, &no) && no.Code != pb.Error_STOPPING {
+		return err
+	}
+	select {
+	case <-h.o.Stop:
+		return ErrStopped
+	case <-time.After(endTime):
+		return err
+	}
+}
+
 func (h *hook) begin() (err error) {
 	if h.conn, err = Dial(h.at.socket(), helloTime, h.fromParent); err != nil {
 		return fmt.Errorf("the running process %d does not answer: %w", h.parent.PID, err)
 	}
-	ctx, cancel := context.WithTimeoutCause(context.Background(), helloTime, fmt.Errorf("nothing within %v", helloTime))
+	ctx, cancel := context.WithTimeoutCause(context.Background(), beginTime, fmt.Errorf("nothing within %v", beginTime))
 	defer cancel()
 	low, high := versions()
 	m, fds, err := h.conn.Call(ctx, &pb.Message{Body: &pb.Message_Begin{Begin: &pb.Begin{
@@ -108,7 +123,7 @@ func (h *hook) begin() (err error) {
 	}}})
 	var no *Refused
 	if errors.As(err, &no) {
-		return fmt.Errorf("refused by process %d: %s", h.parent.PID, no.Text)
+		return fmt.Errorf("refused by process %d: %w", h.parent.PID, no)
 	}
 	if err != nil {
 		return fmt.Errorf("the running process %d does not answer: %w", h.parent.PID, err)
@@ -129,6 +144,10 @@ func (h *hook) begin() (err error) {
 	Fault("hook.begun")
 	return nil
 }
+
+// beginTime bounds Begin, in which the parent may have to end an older generation
+// that hangs.
+const beginTime = 20 * time.Second
 
 // fromParent takes the notices of the parent.
 func (h *hook) fromParent(r *Request) {
@@ -306,7 +325,7 @@ const childWords = time.Second
 
 // takeOver: the parent hangs in probation and has lost its say.
 func (h *hook) takeOver(limit time.Duration) error {
-	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	ctx, cancel := context.WithTimeoutCause(context.Background(), limit, fmt.Errorf("nothing within %v", limit))
 	defer cancel()
 	if _, _, err := h.child.Call(ctx, &pb.Message{Body: &pb.Message_TakeOver{TakeOver: &pb.TakeOver{}}}); err != nil {
 		return fmt.Errorf("the running process %d does not answer, and neither is the new one ready: %w", h.parent.PID, err)
@@ -321,7 +340,8 @@ func (h *hook) takeOver(limit time.Duration) error {
 // this process takes nothing back.
 func (h *hook) handOver() error {
 	if h.conn != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Duration(h.begun.CallNs))
+		limit := time.Duration(h.begun.CallNs)
+		ctx, cancel := context.WithTimeoutCause(context.Background(), limit, fmt.Errorf("nothing within %v", limit))
 		_, _, err := h.conn.Call(ctx, &pb.Message{Body: &pb.Message_HandOver{HandOver: &pb.HandOver{}}})
 		cancel()
 		var no *Refused
@@ -341,7 +361,9 @@ func (h *hook) handOver() error {
 		return releaseLine(h.o.Out, &child)
 	}
 	if err := h.o.Notifier.MainPID(h.pid, fmt.Sprintf("epoch %d takes over", h.begun.Epoch)); err != nil {
-		return fmt.Errorf("tell the service manager: %w", err)
+		err = fmt.Errorf("tell the service manager: %w", err)
+		h.giveUp(err)
+		return err
 	}
 	Fault("hook.notified")
 	return h.barrier()

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -12,6 +14,8 @@ import (
 	pb "belay/internal/hotrestart/hotrestartpb"
 	"belay/internal/shm"
 	"belay/internal/systemd"
+
+	"golang.org/x/sys/unix"
 )
 
 // Node is one process's place in the chain of generations. Everything it knows
@@ -48,9 +52,11 @@ type Node struct {
 	alone    bool  // main speaks no version of ours
 	stopping bool  // this process was told to stop
 	stats    statsState
+	adopting map[uint64]bool // generations that are being met
+	late     map[uint64]bool // those that did not answer, by epoch
 	seen     map[uint64]seen
 	last     Outcome
-	ended    time.Time // of the last restart, for MinInterval
+	ended    time.Time // when the restart to this process was over, for MinInterval
 	counts   struct{ done, failed, rolledBack atomic.Uint64 }
 }
 
@@ -103,6 +109,7 @@ func newNode(o Options, epoch uint64, st shm.State) (*Node, error) {
 	n := &Node{
 		o: o, log: o.Log, seg: seg, self: shm.Self(), epoch: epoch,
 		posts: make(chan func(), 256), quit: make(chan struct{}), elders: make(map[uint64]*elder),
+		adopting: make(map[uint64]bool), late: make(map[uint64]bool),
 	}
 	if epoch == 0 {
 		if err := n.first(); err != nil {
@@ -161,10 +168,29 @@ func (n *Node) Run(p Process) error {
 	if n.role == roleMain {
 		n.post(func() {
 			n.slot.SetState(shm.StateServing)
+			n.sweep()
 			n.adopt()
 		})
 	}
 	return nil
+}
+
+// sweep removes the sockets of generations that were killed.
+func (n *Node) sweep() {
+	prefix := strings.TrimSuffix(SocketPath(n.o.Directory, n.o.BaseID, 0), "0.sock")
+	files, err := filepath.Glob(prefix + "*.sock")
+	if err != nil {
+		return
+	}
+	lives := make(map[string]bool)
+	for _, p := range n.seg.Processes() {
+		lives[SocketPath(n.o.Directory, n.o.BaseID, p.Epoch)] = true
+	}
+	for _, f := range files {
+		if !lives[f] {
+			_ = os.Remove(f) // the next one tries again
+		}
+	}
 }
 
 // post has the node's goroutine run f; after Close it is not run.
@@ -237,8 +263,20 @@ func (n *Node) tick() {
 	for _, e := range n.elders {
 		e.poll(n)
 	}
+	if n.role == roleMain && len(n.late) > 0 {
+		n.adopt()
+	}
 	n.lookUp()
 	n.lookAround()
+}
+
+// SignalOthers sends a signal to every other generation.
+func (n *Node) SignalOthers(sig unix.Signal) {
+	for _, p := range n.seg.Processes() {
+		if p.PID != n.self.PID && p.Alive() {
+			_ = unix.Kill(p.PID, sig) // it may end just now
+		}
+	}
 }
 
 // Beat tells the other generations that the process works; the server calls it
@@ -417,7 +455,7 @@ func (n *Node) event(level slog.Level, id, msg string, args ...any) {
 func (n *Node) finish(o Outcome) {
 	n.attempt = nil
 	n.seg.EndInit(n.self)
-	n.last, n.ended = o, time.Now()
+	n.last = o
 	switch o.Result {
 	case resultOK:
 		n.counts.done.Add(1)

@@ -103,7 +103,10 @@ func TestRefusals(t *testing.T) {
 		{"second restart", nil, func(a *generation) { a.begin() }, nil, "a restart to epoch 2 is under way since"},
 		{"min_interval", func(o *Options) { o.MinInterval = time.Hour }, func(a *generation) {
 			a.begin().conn.Close()
+			a.wantLast("failed", "") // which does not count
+			a.begin().conn.Close()
 			a.wantLast("failed", "")
+			a.do(func() { a.Node.ended = time.Now() })
 		}, nil, "hot_restart.min_interval is 1h0m0s"},
 		{"a service, not called by its hook", func(o *Options) { o.Service = true }, nil, nil, "use systemctl reload belay"},
 		{"another main process", nil, nil, &pb.Begin{MinVersion: 1, MaxVersion: 1, MainPid: 1, Notify: true}, "process 1 is main for the service manager"},
@@ -256,7 +259,7 @@ func nextRestart(t *testing.T, a *generation) {
 	t.Helper()
 	if strings.Contains(a.Status().Last.Reason, "the process stops") {
 		_, err := a.tryBegin(ourVersions())
-		wantRefused(t, err, pb.Error_REFUSED, "was told to stop")
+		wantRefused(t, err, pb.Error_STOPPING, "was told to stop")
 		return
 	}
 	a.restart("C")

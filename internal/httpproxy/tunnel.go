@@ -3,6 +3,7 @@ package httpproxy
 import (
 	"errors"
 	"io"
+	"slices"
 
 	"belay/internal/eventloop"
 	"belay/internal/header"
@@ -40,6 +41,10 @@ func (s *stream) beginTunnel(rest []byte) bool {
 		return false
 	}
 	s.dropUpIn()
+	if s.w.access != nil {
+		// The line is written when the tunnel ends, the buffer belongs to others then.
+		s.req.Rebase(slices.Clone(c.in[s.head:c.r]))
+	}
 	if c.n > c.r {
 		early := c.in[c.r:c.n]
 		c.r = c.n

@@ -52,6 +52,8 @@ func all(*boundListener) bool { return true }
 
 // Resume accepts again where Pause stopped.
 func (s *Server) Resume() error {
+	// A child that believed to become main may have taken sockets out of the store.
+	go s.service.restore()
 	return s.onAcceptors((*boundListener).isGiven, (*listener.Acceptor).Start)
 }
 

@@ -44,6 +44,9 @@ func (o *ReloadOptions) stoppable(h hotrestart.HookOptions, line func(hotrestart
 	signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT)
 	defer signal.Stop(stop)
 	h.Stop = stop
+	hangUp := make(chan os.Signal, 1) // of a terminal: nobody reads it, the restart goes on
+	signal.Notify(hangUp, syscall.SIGHUP)
+	defer signal.Stop(hangUp)
 	err := line(h)
 	if errors.Is(err, hotrestart.ErrStopped) && h.MainPID != 0 {
 		fmt.Fprintln(o.Out, "belayd:", err)

@@ -189,6 +189,9 @@ func (s *Server) stopSignal(sig os.Signal) bool {
 	switch sig {
 	case syscall.SIGUSR1:
 		s.reopen()
+		if s.node != nil && s.service.main.Load() { // the others write to the same file
+			s.node.SignalOthers(syscall.SIGUSR1)
+		}
 	case syscall.SIGHUP:
 		s.log.Warn("SIGHUP ignored: a changed configuration takes systemctl reload, or belayd hot-restart")
 	default:

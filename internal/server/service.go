@@ -212,12 +212,22 @@ func (v *service) statusRounds() {
 }
 
 func (v *service) storeAgain() {
-	switch n := v.s.node; {
-	case !v.main.Load() || !v.refused.Load():
-	case n == nil:
-		v.store()
-	default:
-		n.Do(v.store) // not while the listeners pass on
+	if v.refused.Load() {
+		v.restore()
+	}
+}
+
+// restore stores what a main process has, whether it is there or not.
+func (v *service) restore() {
+	store := func() {
+		if v.main.Load() {
+			v.store()
+		}
+	}
+	if n := v.s.node; n != nil {
+		n.Do(store) // not while the listeners pass on
+	} else {
+		store()
 	}
 }
 
