@@ -16,11 +16,13 @@ var layers = map[string]int{
 	"stats":     0,
 	"systemd":   0,
 
+	"clienthello":             1,
 	"hotrestart":              1,
 	"hotrestart/hotrestartpb": 1,
 	"http1":                   1,
 	"http2":                   1,
 	"persistence":             1,
+	"proxyproto":              1,
 
 	"cluster":   2,
 	"route":     2,
