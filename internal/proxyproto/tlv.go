@@ -40,7 +40,10 @@ const (
 	maxUniqueID = 128 // section 2.2.5
 )
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+var (
+	castagnoli = crc32.MakeTable(crc32.Castagnoli)
+	zeros      = make([]byte, 4) // only read
+)
 
 // cutTLV splits b behind its first TLV.
 func cutTLV(b []byte) (t Type, value, rest []byte, ok bool) {
@@ -127,9 +130,8 @@ func set(field *[]byte, value []byte) bool {
 // checksum is CRC32C over header with zeros for the four bytes at offset at
 // (section 2.2.3).
 func checksum(header []byte, at int) uint32 {
-	var zero [4]byte
 	c := crc32.Update(0, castagnoli, header[:at])
-	c = crc32.Update(c, castagnoli, zero[:])
+	c = crc32.Update(c, castagnoli, zeros)
 	return crc32.Update(c, castagnoli, header[at+4:])
 }
 

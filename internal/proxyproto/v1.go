@@ -44,10 +44,10 @@ func (h *Header) line(b []byte) Status {
 	if string(b) == " UNKNOWN" || bytes.HasPrefix(b, []byte(" UNKNOWN ")) {
 		return Done // the receiver must ignore anything behind it
 	}
-	if !bytes.HasPrefix(b, []byte(" TCP")) || len(b) < 7 || b[6] != ' ' {
+	if !bytes.HasPrefix(b, []byte(" TCP")) || len(b) < 6 || b[5] != ' ' {
 		return h.fail("v1-bad-family")
 	}
-	switch b[5] {
+	switch b[4] {
 	case '4':
 		h.Family = IPv4
 	case '6':
@@ -56,7 +56,7 @@ func (h *Header) line(b []byte) Status {
 		return h.fail("v1-bad-family")
 	}
 	h.Transport = Stream
-	b = b[7:]
+	b = b[6:]
 
 	source, b, ok1 := bytes.Cut(b, []byte(" "))
 	dest, b, ok2 := bytes.Cut(b, []byte(" "))

@@ -27,7 +27,8 @@ func (h *Header) parseV2(b []byte) Status {
 	if b[12]&0xf > uint8(Proxy) {
 		return h.fail("v2-bad-command")
 	}
-	if len(b) > 13 && (b[13]>>4 > uint8(Unix) || b[13]&0xf > uint8(Datagram)) {
+	proxied := b[12]&0xf == uint8(Proxy) // section 2.2: LOCAL has its family and its block discarded
+	if proxied && len(b) > 13 && (b[13]>>4 > uint8(Unix) || b[13]&0xf > uint8(Datagram)) {
 		return h.fail("v2-bad-family")
 	}
 	if len(b) < fixedV2 {
@@ -41,8 +42,8 @@ func (h *Header) parseV2(b []byte) Status {
 		return NeedMore
 	}
 	h.Size, h.Version, h.Command = size, 2, Command(b[12]&0xf)
-	if h.Command == Local {
-		return Done // section 2.2: family and block are discarded
+	if !proxied {
+		return Done
 	}
 	tlvs, reason := h.addresses(Family(b[13]>>4), Transport(b[13]&0xf), b[fixedV2:size:size])
 	if reason != "" {
