@@ -2,9 +2,14 @@ package clienthello
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/tls"
+	"crypto/x509"
 	"flag"
 	"fmt"
+	"math/big"
 	"net"
 	"os"
 	"os/exec"
@@ -58,6 +63,8 @@ var captures = []capture{
 	{name: "go-tls12", conf: &tls.Config{ServerName: "a.example", MaxVersion: tls.VersionTLS12},
 		sni: "a.example", state: NameValid, max: tls.VersionTLS12},
 	{name: "go-no-name", conf: &tls.Config{}, max: tls.VersionTLS13},
+	{name: "go-resumes-tls13", conf: &tls.Config{ServerName: "a.example", ClientSessionCache: tls.NewLRUClientSessionCache(1)},
+		sni: "a.example", state: NameValid, max: tls.VersionTLS13, want: func(h *Hello) bool { return h.PSK && !h.Resumes && !h.EarlyData }},
 }
 
 func (c *capture) path() string { return filepath.Join("testdata", c.name+".bin") }
@@ -92,9 +99,10 @@ func (c *capture) record(t *testing.T) []byte {
 	defer cancel()
 	done := make(chan error, 1)
 	go func() { done <- c.connect(ctx, ln.Addr().(*net.TCPAddr).Port) }()
+	ln.(*net.TCPListener).SetDeadline(time.Now().Add(10 * time.Second))
 	conn, err := ln.Accept()
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("%v: %v", err, <-done)
 	}
 	var in []byte
 	buf := make([]byte, 4096)
@@ -115,6 +123,11 @@ func (c *capture) connect(ctx context.Context, port int) error {
 	if c.args == nil {
 		conf := c.conf.Clone()
 		conf.InsecureSkipVerify = true
+		if conf.ClientSessionCache != nil {
+			if err := firstSession(conf); err != nil {
+				return err
+			}
+		}
 		conn, err := tls.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port), conf)
 		if err == nil {
 			conn.Close()
@@ -126,6 +139,40 @@ func (c *capture) connect(ctx context.Context, port int) error {
 		args[i] = strings.ReplaceAll(a, "PORT", strconv.Itoa(port))
 	}
 	return exec.CommandContext(ctx, args[0], args[1:]...).Run()
+}
+
+// firstSession gets a ticket from a server, which the next session brings.
+func firstSession(conf *tls.Config) error {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return err
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		return err
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	defer ln.Close()
+	go func() {
+		conn, err := ln.Accept()
+		if err != nil {
+			return
+		}
+		server := tls.Server(conn, &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}})
+		server.Write([]byte("x"))
+		server.Close()
+	}()
+	client, err := tls.Dial("tcp", ln.Addr().String(), conf)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	_, err = client.Read(make([]byte, 1)) // tickets of TLS 1.3 come before it
+	return err
 }
 
 func TestUpdateCaptures(t *testing.T) {
