@@ -17,12 +17,14 @@ var layers = map[string]int{
 	"systemd":   0,
 
 	"certs":                   1,
+	"clienthello":             1,
 	"hotrestart":              1,
 	"hotrestart/hotrestartpb": 1,
 	"http1":                   1,
 	"http2":                   1,
 	"persistence":             1,
 	"xfcc":                    1,
+	"proxyproto":              1,
 
 	"cluster":   2,
 	"route":     2,
