@@ -62,6 +62,7 @@ func TestClosedPooledConnectionIsNotUsed(t *testing.T) {
 		if head := p.Head(); head != "" {
 			_, _ = p.Body(head)
 			_ = p.Send(harness.Reply200("x"))
+			p.End()
 		}
 	})
 	s := &site{endpoints: []string{b.Addr}}

@@ -38,6 +38,7 @@ type Parent struct {
 	joined    time.Time
 	reason    string // why the parent resumed
 	fate      atomic.Uint32
+	takenBack atomic.Bool // before commit: the parent has said so
 }
 
 // What becomes of a child. It is settled at once when a peer says so, not when the
@@ -263,7 +264,7 @@ func (p *Parent) state(st shm.State) {
 
 // ended reports whether the parent has died. Its connection ends before it does.
 func (p *Parent) ended() bool {
-	return p.Conn.Err() != nil && endsSoon(p.id, p.o.CallTime)
+	return p.Conn.Err() != nil && !p.takenBack.Load() && endsSoon(p.id, p.o.CallTime)
 }
 
 // Probed tells the parent how the probe of the listeners ended.
@@ -357,6 +358,10 @@ func (p *Parent) hookGone() {
 
 // fromPeer answers the parent, and the hook, which asks only when the parent hangs.
 func (p *Parent) fromPeer(r *Request) {
+	if x := r.GetPhase(); x != nil && x.Name == pb.Phase_FAILED && r.Notice() {
+		p.takenBack.Store(true) // the end of the connection comes next
+		return
+	}
 	n := p.node.Load()
 	if n == nil {
 		r.Refuse(pb.Error_REFUSED, "the new process is not ready")

@@ -87,7 +87,8 @@ func (a *attempt) back(reason string, decided bool) {
 	n := a.n
 	if a.phase < phaseProbation {
 		if a.child != nil {
-			a.child.Close() // the child leaves on this
+			_ = a.child.Notify(&pb.Message{Body: &pb.Message_Phase{Phase: &pb.Phase{Name: pb.Phase_FAILED, Reason: reason}}}) // so that it is no death
+			a.child.Close()                                                                                                   // the child leaves on this
 		}
 		a.end(resultFailed, reason)
 		return

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -14,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Backend is an upstream that follows a script on every connection.
@@ -203,6 +206,32 @@ func (p *Peer) Send(s string) error {
 func (p *Peer) Reset() {
 	_ = p.Conn.(*net.TCPConn).SetLinger(0)
 	_ = p.Close()
+}
+
+// End closes the sending direction, and returns when the kernel has belay's
+// acknowledgement of it: belay can see the end from then on. (Close alone
+// promises neither: a process between its fork and its exec may hold the
+// descriptor, and the segment may be on its way.)
+func (p *Peer) End() {
+	c := p.Conn.(*net.TCPConn)
+	if c.CloseWrite() != nil {
+		return // belay has reset the connection
+	}
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return
+	}
+	const established, finWait1 = 1, 4 // include/net/tcp_states.h
+	for on := true; on; {
+		err := raw.Control(func(fd uintptr) {
+			info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
+			on = err == nil && (info.State == established || info.State == finWait1)
+		})
+		if err != nil {
+			return
+		}
+		runtime.Gosched()
+	}
 }
 
 // UntilClosed reads and drops until belay closes the connection.
