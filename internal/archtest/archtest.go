@@ -69,7 +69,7 @@ var outside = map[string][]string{
 // elsewhere. syscall is free for error numbers, signals and limits; see
 // harmless.
 var fences = map[string][]string{
-	"unsafe":                {"eventloop", "header", "hotrestart/hotrestartpb", "shm", "transport"}, // transport: Shrink
+	"unsafe":                {"eventloop", "header", "hotrestart/hotrestartpb", "shm"},
 	"syscall":               {"eventloop", "hotrestart", "shm", "systemd", "transport"},
 	"golang.org/x/sys/unix": {"eventloop", "hotrestart", "shm", "systemd", "transport"},
 }

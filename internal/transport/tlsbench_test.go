@@ -182,20 +182,18 @@ func benchData(b *testing.B, r rig, d duo, size int) {
 func BenchmarkTLSIdle(b *testing.B) {
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 		for _, client := range []bool{false, true} {
-			for _, size := range []int{100, 16 << 10} {
-				for _, shrink := range []bool{false, true} {
-					b.Run(fmt.Sprintf("%s/client=%t/%d/shrink=%t", tls.VersionName(version), client, size, shrink), func(b *testing.B) {
-						for b.Loop() {
-							b.ReportMetric(idleBytes(b, version, client, size, shrink), "B/conn")
-						}
-					})
-				}
+			for _, size := range []int{0, 100, 16 << 10, 256 << 10} {
+				b.Run(fmt.Sprintf("%s/client=%t/%d", tls.VersionName(version), client, size), func(b *testing.B) {
+					for b.Loop() {
+						b.ReportMetric(idleBytes(b, version, client, size), "B/conn")
+					}
+				})
 			}
 		}
 	}
 }
 
-func idleBytes(b *testing.B, version uint16, client bool, size int, shrink bool) (perConn float64) {
+func idleBytes(b *testing.B, version uint16, client bool, size int) (perConn float64) {
 	r := startRig(b)
 	const n = 400
 	server, dialer := serverConfig(version), clientConfig(version)
@@ -217,9 +215,6 @@ func idleBytes(b *testing.B, version uint16, client bool, size int, shrink bool)
 				keep, drop = drop, keep
 			}
 			keep.SetOwner(owner)
-			if shrink {
-				keep.Shrink()
-			}
 			drop.raw.owner = owner // the descriptor stays open, the rest is garbage
 			kept, raws = append(kept, keep), append(raws, drop.raw)
 		}
