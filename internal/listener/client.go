@@ -1,0 +1,46 @@
+package listener
+
+import (
+	"net/netip"
+
+	"belay/internal/certs"
+	"belay/internal/transport"
+)
+
+// Client is a connection that came through the door: its protocol serves it and
+// closes it, and gives its place back by Acceptor.Done(Peer).
+type Client struct {
+	Socket transport.Socket
+	// Peer is who the client is: the source of a PROXY header from a proxy that
+	// may send one, else the socket's peer. Invalid on a Unix socket.
+	Peer netip.AddrPort
+	// Dest is what the client connected to: of the PROXY header, else of the
+	// socket. Invalid unless Gate.WantDest, a chain's ports or a PROXY header asked
+	// for it.
+	Dest netip.AddrPort
+	// Via is the socket's peer if a PROXY header named another; else invalid.
+	Via netip.AddrPort
+	// Head is what was read and not consumed: a PROXY header's rest, or the
+	// ClientHello of a chain that passes TLS through. It is a buffer of the loop's
+	// Get, cut to length, and the receiver's to give back; nil: nothing.
+	Head []byte
+	// Chain is the filter chain that the connection met; nil on a listener without
+	// any.
+	Chain *Chain
+	// TLS is what the handshake settled; nil: belay did not terminate TLS.
+	TLS *Secure
+}
+
+// Secure is the TLS of a client's connection. It lives as long as that and never
+// changes.
+type Secure struct {
+	transport.TLSInfo
+	JA4   string // "" unless Gate.WantJA4
+	Chain *Chain
+	// Policy is what client certificates were checked against at the handshake:
+	// names with another one are not to be served on this connection (421).
+	Policy certs.PolicyID
+	alpn   []string // that the client offered, if chains ask for it
+	dest   uint16
+	source netip.Addr
+}
