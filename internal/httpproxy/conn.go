@@ -26,6 +26,7 @@ type conn struct {
 	sock  transport.Socket
 	s     *stream // while head, busy or tunnel
 	peer  netip.AddrPort
+	came  *arrival // nil: plain, and nothing more is known
 	id    uint64
 	timer eventloop.Timer
 

@@ -22,7 +22,6 @@ import (
 	"belay/internal/eventloop"
 	"belay/internal/listener"
 	"belay/internal/stats"
-	"belay/internal/transport"
 	"belay/internal/upstream"
 )
 
@@ -102,20 +101,33 @@ func (w *Worker) Shed(c, endpoint int) {
 	}
 }
 
-// Serve takes over an accepted descriptor of the acceptor's listener.
-func (w *Worker) Serve(a *listener.Acceptor, p *Plan, fd int, peer netip.AddrPort) {
-	c := &conn{w: w, acc: a, plan: p, peer: peer, index: int32(len(w.conns))}
-	sock, err := transport.Accept(w.loop, fd, c)
-	if err != nil {
-		w.log.Warn("connection dropped", "listener", p.Listener.Name, "error", err)
-		a.Done(peer)
-		return
-	}
+// Serve takes over a connection of the acceptor's listener.
+func (w *Worker) Serve(a *listener.Acceptor, p *Plan, client listener.Client) {
 	w.nextID++
-	c.sock, c.id = sock, w.nextID
+	c := &conn{w: w, acc: a, plan: p, peer: client.Peer, sock: client.Socket, id: w.nextID, index: int32(len(w.conns))}
+	if client.TLS != nil || client.Via.IsValid() || client.Dest.IsValid() {
+		c.came = newArrival(&client)
+	}
+	if client.Head != nil {
+		c.in, c.n = client.Head[:cap(client.Head)], int32(len(client.Head))
+	}
+	c.sock.SetOwner(c)
 	w.conns = append(w.conns, c)
 	w.shard.GaugeAdd(p.Stats.Active, 1)
 	c.await(p.firstRequest)
+	if c.n > 0 || c.sock.Readable() { // no event will tell of what has come already
+		c.deferNext()
+	}
+}
+
+// arrival is what more is known of a connection than its peer.
+type arrival struct {
+	tls       *listener.Secure // nil: plain
+	via, dest netip.AddrPort   // as in listener.Client
+}
+
+func newArrival(c *listener.Client) *arrival {
+	return &arrival{tls: c.TLS, via: c.Via, dest: c.Dest}
 }
 
 // Abort ends every connection at once.

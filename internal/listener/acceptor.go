@@ -177,10 +177,10 @@ func (a *Acceptor) acceptOne(fd int) bool {
 		return true
 	}
 	a.shard.Inc(a.st.Accepted)
-	if why := a.Listener.admit(peer); why != Admitted {
-		a.shard.Inc(a.st.Rejected[why])
-		a.limit.Leave()
+	a.Listener.active.Add(1)
+	if !a.Listener.Gate.mayProxy(peer) && a.admit(peer) != Admitted {
 		eventloop.Close(nfd)
+		a.quit(peer, false)
 		return true
 	}
 	a.serve(nfd, peer)
@@ -239,9 +239,24 @@ func (a *Acceptor) resume() {
 	a.loop.SetTimer(&a.timer, a, a.loop.Now()+int64(wait))
 }
 
+// admit asks whether a client may come in, and counts who may not.
+func (a *Acceptor) admit(peer netip.AddrPort) Rejection {
+	why := a.Listener.admit(peer)
+	if why != Admitted {
+		a.shard.Inc(a.st.Rejected[why])
+	}
+	return why
+}
+
 // Done gives back the place of a connection that serve was given.
-func (a *Acceptor) Done(peer netip.AddrPort) {
-	a.Listener.Leave(peer)
+func (a *Acceptor) Done(peer netip.AddrPort) { a.quit(peer, true) }
+
+// quit is Done for a connection whose client may not have been admitted.
+func (a *Acceptor) quit(peer netip.AddrPort, admitted bool) {
+	if admitted {
+		a.Listener.leave(peer)
+	}
+	a.Listener.active.Add(-1)
 	a.limit.Leave()
 	if a.state == acceptThrottled {
 		a.resume()

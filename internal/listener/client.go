@@ -41,6 +41,6 @@ type Secure struct {
 	// names with another one are not to be served on this connection (421).
 	Policy certs.PolicyID
 	alpn   []string // that the client offered, if chains ask for it
-	dest   uint16
+	port   uint16
 	source netip.Addr
 }

@@ -34,6 +34,10 @@ type Listener struct {
 	listens bool
 	file    os.FileInfo // the Unix socket's, as it was at Open; nil: none that may be removed
 
+	// Gate is what comes before the protocol; nil: nothing. Set before the first
+	// connection.
+	Gate *Gate
+
 	allow   *netset.Set
 	deny    *netset.Set
 	sources *sources
@@ -191,25 +195,26 @@ func (l *Listener) Close() {
 	}
 }
 
-// admit decides about a new connection; the reason is the label of a counter.
-// A connection that was admitted is given back with Leave.
+// admit decides about the address of a new client; the reason is the label of a
+// counter. One that was admitted is given back with leave.
 func (l *Listener) admit(peer netip.AddrPort) (reason Rejection) {
-	if l.Address.Unix == "" {
+	switch {
+	case peer.IsValid():
 		if l.deny.Contains(peer.Addr()) || !l.allow.Empty() && !l.allow.Contains(peer.Addr()) {
 			return RejectedAddress
 		}
 		if !l.sources.enter(peer.Addr()) {
 			return RejectedSource
 		}
+	case l.Address.Unix == "" && !l.allow.Empty(): // a PROXY header has brought a client of a Unix socket
+		return RejectedAddress
 	}
-	l.active.Add(1)
 	return Admitted
 }
 
-// Leave gives back the place of a connection that ended.
-func (l *Listener) Leave(peer netip.AddrPort) {
-	l.active.Add(-1)
-	if l.Address.Unix == "" {
+// leave forgets a client that was admitted.
+func (l *Listener) leave(peer netip.AddrPort) {
+	if peer.IsValid() {
 		l.sources.leave(peer.Addr())
 	}
 }

@@ -37,7 +37,7 @@ func (in *inherited) add(a eventloop.Address, fd int, name string, manager bool)
 	g.names = append(g.names, name)
 }
 
-// takeFromParent takes sockets and state of the parent, or, in a cold start,
+// takeFromParent takes the sockets of the parent, or, in a cold start,
 // what the service manager passes.
 func (s *Server) takeFromParent() error {
 	s.inherit = inherited{groups: make(map[eventloop.Address]*inheritedGroup), named: make(map[string][]eventloop.Address), ports: make(map[uint16]bool)}
@@ -65,6 +65,14 @@ func (s *Server) takeFromParent() error {
 	}
 	for _, g := range s.parent.Others() {
 		s.inherit.ports[g.Address.AP.Port()] = true
+	}
+	return nil
+}
+
+// inheritState takes what the parent knows and this process would have to learn.
+func (s *Server) inheritState() error {
+	if s.parent == nil {
+		return nil
 	}
 	blobs, err := s.parent.State()
 	if err != nil {

@@ -208,10 +208,10 @@ const stateDNS = "dns"
 
 // State is what the next process starts with.
 func (s *Server) State() []hotrestart.Blob {
-	return []hotrestart.Blob{
+	return append([]hotrestart.Blob{
 		{Owner: stateDNS, Version: cluster.StateVersion, Data: s.resolver.State()},
 		{Owner: stateDrain, Version: stateDrainVersion, Data: s.drainState()},
-	}
+	}, s.tlsState()...)
 }
 
 // takeState gives each blob to its owner. One that cannot read it starts fresh.
@@ -223,6 +223,10 @@ func (s *Server) takeState(blobs []hotrestart.Blob) {
 			err = s.resolver.Seed(b.Version, b.Data)
 		case stateDrain:
 			err = s.takeDrainState(b.Version, b.Data)
+		case stateTickets:
+			err = s.takeTickets(b.Version, b.Data)
+		case stateWarming:
+			err = s.takeWarming(b.Version, b.Data)
 		}
 		if err != nil {
 			s.log.Warn("state of the old process not taken; its owner starts fresh", "owner", b.Owner, "version", b.Version, "error", err)

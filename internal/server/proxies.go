@@ -1,7 +1,6 @@
 package server
 
 import (
-	"net/netip"
 	"time"
 
 	"belay/internal/accesslog"
@@ -24,6 +23,7 @@ type proxy interface {
 	Announce(on bool, d time.Duration, immediate bool)
 	// Abort ends every connection at once.
 	Abort()
+	Connections() int
 	// Shed gives up idle connections to an endpoint for which others wait.
 	Shed(cluster, endpoint int)
 }
@@ -35,14 +35,30 @@ func (w *worker) drain(empty func(), f func(p proxy, empty func())) {
 	for _, p := range w.proxies {
 		f(p, func() {
 			if left--; left == 0 && empty != nil {
-				empty()
+				w.settle(empty)
 			}
 		})
 	}
 }
 
+// settle calls empty when nobody is at the door either, and no closed connection
+// has bytes left for its peer. Who came in meanwhile has the proxies drain again.
+func (w *worker) settle(empty func()) {
+	if !w.door.Quiet(func() { w.settle(empty) }) {
+		return
+	}
+	for _, p := range w.proxies {
+		if p.Connections() > 0 {
+			w.drain(empty, proxy.Drain)
+			return
+		}
+	}
+	empty()
+}
+
 // abort ends every connection of the worker.
 func (w *worker) abort() error {
+	w.door.Abort()
 	for _, p := range w.proxies {
 		p.Abort()
 	}
@@ -71,13 +87,13 @@ func (p *plan) acceptStats() listener.Stats {
 	return p.http.Stats.Accept
 }
 
-// serve takes over an accepted descriptor.
-func (w *worker) serve(a *listener.Acceptor, p *plan, fd int, peer netip.AddrPort) {
+// serve takes over a connection that came through the door.
+func (w *worker) serve(a *listener.Acceptor, p *plan, c listener.Client) {
 	if p.tcp != nil {
-		w.tcp.Serve(a, p.tcp, fd, peer)
+		w.tcp.Serve(a, p.tcp, c)
 		return
 	}
-	w.http.Serve(a, p.http, fd, peer)
+	w.http.Serve(a, p.http, c)
 }
 
 // tcpParts is what all workers share of the TCP proxy.

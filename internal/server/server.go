@@ -41,6 +41,7 @@ type Server struct {
 	resolver  *cluster.Resolver
 	clusters  []*httpproxy.Cluster
 	tcp       *tcpParts // nil: no TCP listener
+	tls       tlsParts
 	listeners []*boundListener
 	workers   []*worker
 	limit     *listener.Limit
@@ -96,6 +97,7 @@ func (s serverState) String() string {
 type worker struct {
 	loop      *eventloop.Worker
 	shard     *stats.Shard
+	door      *listener.Door
 	http      *httpproxy.Worker
 	tcp       *tcpproxy.Worker     // nil: no TCP listener
 	proxies   []proxy              // both
@@ -142,8 +144,16 @@ func (s *Server) build() error {
 	if err := s.takeFromParent(); err != nil {
 		return err
 	}
+	s.openStore()
+	if err := s.inheritState(); err != nil {
+		return err
+	}
 	n := s.workerCount()
-	if err := s.buildListeners(index, n); err != nil {
+	err := s.buildListeners(index, n)
+	if err == nil {
+		err = s.checkCertificates()
+	}
+	if err != nil {
 		s.closeListeners()
 		return err
 	}
@@ -217,6 +227,9 @@ func (s *Server) buildListeners(index map[string]int, workers int) error {
 		if err == nil {
 			b.plan, err = s.newPlan(b.Config, index)
 		}
+		if err == nil {
+			b.Gate, err = s.newGate(lc)
+		}
 		if err != nil {
 			errs = append(errs, err)
 			continue
@@ -237,6 +250,8 @@ func (s *Server) buildWorkers(n int) error {
 			return fmt.Errorf("worker %d: %w", i, err)
 		}
 		w := &worker{loop: loop, shard: s.registry.NewShard()}
+		h := transport.NewHandshakes(loop, s.cfg.Server.TLS.HandshakesPerTurn)
+		w.door = listener.NewDoor(loop, w.shard, h, s.tls.limits, s.log, s.logBuffer())
 		s.addProxies(w, n)
 		for _, l := range s.listeners {
 			w.acceptors = append(w.acceptors, s.newAcceptor(w, l, i, n))
@@ -248,7 +263,8 @@ func (s *Server) buildWorkers(n int) error {
 
 func (s *Server) newAcceptor(w *worker, l *boundListener, i, n int) *listener.Acceptor {
 	var a *listener.Acceptor
-	serve := func(fd int, peer netip.AddrPort) { w.serve(a, &l.plan, fd, peer) }
+	deliver := func(c listener.Client) { w.serve(a, &l.plan, c) }
+	serve := func(fd int, peer netip.AddrPort) { w.door.Serve(a, l.Gate, fd, peer, deliver) }
 	a = listener.NewAcceptor(l.Listener, l.For(i, n), w.loop, w.shard, l.plan.acceptStats(), s.limit, s.log, serve)
 	return a
 }
@@ -276,6 +292,7 @@ func (s *Server) start(ctx context.Context) error {
 	runtime.GOMAXPROCS(len(s.workers) + 1)
 	s.resolver.Start(ctx)
 	s.resolver.WaitInitial(ctx)
+	s.watchCertificates(ctx)
 	for _, w := range s.workers {
 		s.running.Add(1)
 		go func() {

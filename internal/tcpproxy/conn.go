@@ -27,6 +27,10 @@ type conn struct {
 	up     *upstream.Conn // nil unless connecting or relay
 	far    far
 	peer   netip.AddrPort
+	via    netip.AddrPort   // as in listener.Client
+	dest   netip.AddrPort   // as in listener.Client
+	tls    *listener.Secure // nil: belay has not terminated TLS
+	head   []byte           // read before the endpoint was there; a buffer of the loop's
 	id     uint64
 
 	cl     *clusterWorker
@@ -162,6 +166,10 @@ func (c *conn) end(why ending, reset bool) {
 	c.leaveEndpoint()
 	c.in.drop(w)
 	c.out.drop(w)
+	if c.head != nil {
+		w.loop.Put(c.head[:cap(c.head)])
+		c.head = nil
+	}
 	if reset {
 		c.client.Reset()
 	} else {

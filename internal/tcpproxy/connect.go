@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"belay/internal/cluster"
+	"belay/internal/listener"
 	"belay/internal/transport"
 	"belay/internal/upstream"
 )
@@ -11,14 +12,10 @@ import (
 // maxTries is the largest connect_attempts.
 const maxTries = 8
 
-// begin picks the cluster and goes for an endpoint. Nothing is read from the
-// client before there is one.
-func (c *conn) begin() {
-	i := 0
-	if c.plan.split != nil {
-		i = c.plan.split.Pick(c.w.rng.Uint64())
-	}
-	c.cl = c.w.clusters[c.plan.clusters[i]]
+// begin picks the cluster, that of the filter chain if it names one, and goes for
+// an endpoint. Nothing more is read from the client before there is one.
+func (c *conn) begin(chain *listener.Chain) {
+	c.cl = c.w.clusters[c.plan.pick(chain, &c.w.rng)]
 	c.w.shard.Inc(c.cl.shared.Stats.Requests)
 	c.pick("")
 }

@@ -2,9 +2,11 @@ package tcpproxy
 
 import (
 	"fmt"
+	"math/rand/v2"
 
 	"belay/internal/cluster"
 	"belay/internal/config"
+	"belay/internal/listener"
 	"belay/internal/stats"
 )
 
@@ -33,6 +35,7 @@ type Plan struct {
 	Stats    listenerStats
 	clusters []int          // Cluster.Index of Listener.Clusters
 	split    *cluster.Split // nil: there is one
+	chains   []int          // by listener.Chain.Index: Cluster.Index, -1: as the listener
 }
 
 // NewPlan compiles a listener. index has the clusters by name.
@@ -48,5 +51,26 @@ func NewPlan(l *config.Listener, index map[string]int, r *stats.Registry) (*Plan
 	if len(l.Clusters) > 1 {
 		p.split = cluster.NewSplit(l.Clusters)
 	}
+	for _, c := range l.Chains {
+		i, ok := -1, true
+		if c.Cluster != "" {
+			i, ok = index[c.Cluster]
+		}
+		if !ok {
+			return nil, fmt.Errorf("listener.%s: no cluster %q", l.Name, c.Cluster)
+		}
+		p.chains = append(p.chains, i)
+	}
 	return p, nil
+}
+
+// pick is the Cluster.Index for a connection that met a filter chain, or none.
+func (p *Plan) pick(chain *listener.Chain, rng *rand.PCG) int {
+	if chain != nil && chain.Index < len(p.chains) && p.chains[chain.Index] >= 0 {
+		return p.chains[chain.Index]
+	}
+	if p.split != nil {
+		return p.clusters[p.split.Pick(rng.Uint64())]
+	}
+	return p.clusters[0]
 }

@@ -57,6 +57,11 @@ func (c *conn) relay() {
 	splices := c.plan.Listener.TCP.Splice && c.w.pipes.limit > 0 && transport.CanSplice(c.client) != nil && transport.CanSplice(up) != nil
 	c.in = direction{src: c.client, dst: up, splices: splices}
 	c.out = direction{src: up, dst: c.client, splices: splices}
+	if c.head != nil {
+		c.in.held, c.head = c.head, nil
+		c.in.bytes = int64(len(c.in.held))
+		c.w.shard.Add(c.plan.Stats.BytesIn, uint64(len(c.in.held)))
+	}
 	c.arm(c.plan.Listener.Timeouts.Tunnel)
 	if c.move(&c.in) {
 		c.move(&c.out)

@@ -20,7 +20,6 @@ import (
 	"belay/internal/eventloop"
 	"belay/internal/listener"
 	"belay/internal/stats"
-	"belay/internal/transport"
 	"belay/internal/upstream"
 )
 
@@ -120,23 +119,20 @@ func (w *Worker) Shed(c, endpoint int) {
 	}
 }
 
-// Serve takes over an accepted descriptor of the acceptor's listener.
-func (w *Worker) Serve(a *listener.Acceptor, p *Plan, fd int, peer netip.AddrPort) {
+// Serve takes over a connection of the acceptor's listener.
+func (w *Worker) Serve(a *listener.Acceptor, p *Plan, client listener.Client) {
 	c := w.newConn()
-	sock, err := transport.Accept(w.loop, fd, c)
-	if err != nil {
-		w.log.Warn("connection dropped", "listener", p.Listener.Name, "error", err)
-		w.free = append(w.free, c)
-		a.Done(peer)
-		return
-	}
 	w.nextID++
-	c.acc, c.plan, c.peer, c.client = a, p, peer, sock
+	c.acc, c.plan, c.peer, c.client = a, p, client.Peer, client.Socket
+	c.via, c.dest, c.tls, c.head = client.Via, client.Dest, client.TLS, client.Head
 	c.id, c.start, c.index = w.nextID, w.loop.Now(), int32(len(w.conns))
+	c.client.SetOwner(c)
 	w.conns = append(w.conns, c)
 	w.shard.GaugeAdd(p.Stats.Active, 1)
-	eventloop.SetNoDelay(fd) // a Unix socket has none
-	c.begin()
+	if fd := c.client.Descriptor(); fd >= 0 {
+		eventloop.SetNoDelay(fd) // a Unix socket has none
+	}
+	c.begin(client.Chain)
 }
 
 func (w *Worker) newConn() *conn {

@@ -29,6 +29,8 @@ type Handshakes struct {
 
 	open      int // not yet decided
 	lingering int
+	// Settled, if not nil, is called on the worker when none lingers any more.
+	Settled func()
 	idle      []*coroutine
 	joined    [maxRecord]byte // two pieces of a Write on their way into one record
 }
@@ -287,4 +289,7 @@ func (s *straggler) end() {
 	t.h.lingering--
 	t.out.drop(t.h.loop)
 	t.raw.Close()
+	if t.h.lingering == 0 && t.h.Settled != nil {
+		t.h.Settled()
+	}
 }
