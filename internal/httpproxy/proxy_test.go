@@ -21,6 +21,7 @@ import (
 	"belay/internal/eventloop"
 	"belay/internal/listener"
 	"belay/internal/stats"
+	"belay/internal/transport"
 )
 
 // patience bounds every wait; only a failing test uses it up.
@@ -84,8 +85,10 @@ endpoints = [{ id = "a", address = %q }]
 	}
 	p.shard = registry.NewShard()
 	p.w = NewWorker(p.loop, p.shard, slog.New(slog.DiscardHandler), nil, clusters, func(*cluster.Endpoint) {})
+	door := listener.NewDoor(p.loop, p.shard, transport.NewHandshakes(p.loop, 0), &listener.DoorLimits{}, slog.New(slog.DiscardHandler), nil)
+	deliver := func(c listener.Client) { p.w.Serve(p.acc, p.plan, c) }
 	p.acc = listener.NewAcceptor(l, l.For(0, 1), p.loop, p.shard, p.plan.Stats.Accept, &listener.Limit{Max: 1000}, slog.New(slog.DiscardHandler),
-		func(fd int, peer netip.AddrPort) { p.w.Serve(p.acc, p.plan, fd, peer) })
+		func(fd int, peer netip.AddrPort) { door.Serve(p.acc, nil, fd, peer, deliver) })
 	p.run(t)
 	return p
 }

@@ -406,6 +406,6 @@ func BenchmarkAdmitLeave(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		l.admit(peer)
-		l.Leave(peer)
+		l.leave(peer)
 	}
 }

@@ -199,7 +199,7 @@ func TestAdmitUnix(t *testing.T) {
 		}
 	}
 	for range 3 {
-		l.Leave(netip.AddrPort{})
+		l.leave(netip.AddrPort{})
 	}
 	if l.Active() != 0 {
 		t.Errorf("%d active", l.Active())
@@ -220,13 +220,13 @@ func TestSources(t *testing.T) {
 	if got := l.admit(other); got != Admitted {
 		t.Errorf("another source: %d", got)
 	}
-	l.Leave(at(1))
+	l.leave(at(1))
 	if got := l.admit(at(9)); got != Admitted {
 		t.Errorf("after one left: %d", got)
 	}
-	l.Leave(at(2))
-	l.Leave(at(9))
-	l.Leave(other)
+	l.leave(at(2))
+	l.leave(at(9))
+	l.leave(other)
 	if l.Active() != 0 {
 		t.Errorf("%d active", l.Active())
 	}

@@ -27,6 +27,7 @@ import (
 	"belay/internal/stats"
 	"belay/internal/systemd"
 	"belay/internal/tcpproxy"
+	"belay/internal/transport"
 )
 
 // Server is one running belay.

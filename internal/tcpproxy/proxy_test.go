@@ -25,6 +25,7 @@ import (
 type proxy struct {
 	loop  *eventloop.Worker
 	w     *Worker
+	serve func(fd int)
 	shard *stats.Shard
 	plan  *Plan
 	acc   *listener.Acceptor
@@ -66,8 +67,11 @@ endpoints = [{ id = "a", address = %q }]
 	p.shard = r.NewShard()
 	log := slog.New(slog.DiscardHandler)
 	p.w = NewWorker(p.loop, p.shard, Options{Log: log, Clusters: clusters, Poke: func(*cluster.Endpoint) {}, Pipes: pipes, PipeSize: 64 << 10, Stats: st})
+	door := listener.NewDoor(p.loop, p.shard, transport.NewHandshakes(p.loop, 0), &listener.DoorLimits{}, slog.New(slog.DiscardHandler), nil)
+	deliver := func(c listener.Client) { p.w.Serve(p.acc, p.plan, c) }
+	p.serve = func(fd int) { door.Serve(p.acc, nil, fd, netip.AddrPort{}, deliver) }
 	p.acc = listener.NewAcceptor(l, l.For(0, 1), p.loop, p.shard, p.plan.Stats.Accept, &listener.Limit{Max: 10000}, log,
-		func(fd int, peer netip.AddrPort) { p.w.Serve(p.acc, p.plan, fd, peer) })
+		func(fd int, peer netip.AddrPort) { door.Serve(p.acc, nil, fd, peer, deliver) })
 	p.run(t, st)
 	return p
 }
@@ -202,7 +206,7 @@ func TestAllocs(t *testing.T) {
 	sockets := pair(t, t.TempDir())
 	p.do(func() {
 		ours, peer := sockets()
-		p.w.Serve(p.acc, p.plan, ours, netip.AddrPort{})
+		p.serve(ours)
 		c := p.w.conns[len(p.w.conns)-1]
 		msg := []byte("a message")
 		if n := testing.AllocsPerRun(1000, func() {
@@ -218,7 +222,7 @@ func TestAllocs(t *testing.T) {
 		eventloop.Close(peer)
 		n := testing.AllocsPerRun(200, func() {
 			ours, peer := sockets()
-			p.w.Serve(p.acc, p.plan, ours, netip.AddrPort{})
+			p.serve(ours)
 			p.w.conns[len(p.w.conns)-1].end(endFinished, false)
 			eventloop.Close(peer)
 		})

@@ -12,7 +12,6 @@ import (
 	"encoding/binary"
 	"log/slog"
 	"math/rand/v2"
-	"net/netip"
 	"time"
 
 	"belay/internal/accesslog"
