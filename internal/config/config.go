@@ -39,18 +39,7 @@ type Server struct {
 	BufferMemory   int64            // bytes of free buffers each worker keeps at most; default 16MiB
 	SplicePipes    int              // pipes for splice(2) of all workers together; 0: TCP is copied; default 64
 	SplicePipeSize int              // bytes of one; default 512KiB
-	TLS            ServerTLS
-	RefuseOnStop   bool // SIGTERM closes the listen sockets and takes them out of systemd's store; default false
-}
-
-type ServerTLS struct {
-	TicketSecret           Secret
-	TicketRotation         time.Duration
-	MaxHandshakes          int
-	MaxHandshakesPerSource int
-	HandshakesPerTurn      int
-	HelloBytes             int
-	ExpiryWarning          time.Duration
+	RefuseOnStop   bool             // SIGTERM closes the listen sockets and takes them out of systemd's store; default false
 }
 
 // Admin is the [admin] table.
@@ -111,7 +100,6 @@ type Listener struct {
 	ProxyProtocolFrom       []netip.Prefix // peers that may send one
 	Routes                  []*Route       // in file order
 
-	StartTLS string
 	// Of a TCP listener; of what is above it has the keys of the socket, of
 	// admission, and timeouts.tunnel.
 	Clusters []WeightedCluster // one element for cluster = "name"
@@ -132,13 +120,12 @@ type TCP struct {
 
 // ListenerTimeouts is listener.NAME.timeouts. Zero means no limit; the key takes "0s" for that.
 type ListenerTimeouts struct {
-	Head      time.Duration // first byte of a request head to its end; default 10s; 408
-	Body      time.Duration // no byte of the request body arrives for so long while we want it; default 30s; 408
-	Idle      time.Duration // keep-alive connection with no request; default 75s
-	Write     time.Duration // client takes no byte of a reply for so long; default 30s
-	Request   time.Duration // whole request, head complete to reply end; default 0 (none); 504 if no reply byte went out, else reset
-	Handshake time.Duration
-	Tunnel    time.Duration // upgraded or TCP connection without a byte either way; default 1h
+	Head    time.Duration // first byte of a request head to its end; default 10s; 408
+	Body    time.Duration // no byte of the request body arrives for so long while we want it; default 30s; 408
+	Idle    time.Duration // keep-alive connection with no request; default 75s
+	Write   time.Duration // client takes no byte of a reply for so long; default 30s
+	Request time.Duration // whole request, head complete to reply end; default 0 (none); 504 if no reply byte went out, else reset
+	Tunnel  time.Duration // upgraded or TCP connection without a byte either way; default 1h
 }
 
 // ListenerLimits is listener.NAME.limits.

@@ -18,7 +18,6 @@ func defaultServer() Server {
 		BufferMemory: 16 << 20,
 
 		SplicePipes:    64,
-		TLS:            ServerTLS{TicketRotation: 12 * time.Hour, MaxHandshakes: 10000, MaxHandshakesPerSource: 100, HandshakesPerTurn: 4, HelloBytes: 16 << 10, ExpiryWarning: 336 * time.Hour},
 		SplicePipeSize: 512 << 10,
 	}
 }
@@ -65,7 +64,7 @@ func defaultListener(name string) *Listener {
 			Body:   30 * time.Second,
 			Idle:   75 * time.Second,
 			Write:  30 * time.Second,
-			Tunnel: time.Hour, Handshake: 10 * time.Second,
+			Tunnel: time.Hour,
 		},
 		Limits: ListenerLimits{
 			RequestLine:     8 << 10,
