@@ -39,7 +39,8 @@ type Server struct {
 	BufferMemory   int64            // bytes of free buffers each worker keeps at most; default 16MiB
 	SplicePipes    int              // pipes for splice(2) of all workers together; 0: TCP is copied; default 64
 	SplicePipeSize int              // bytes of one; default 512KiB
-	RefuseOnStop   bool             // SIGTERM closes the listen sockets and takes them out of systemd's store; default false
+	TLS            ServerTLS
+	RefuseOnStop   bool // SIGTERM closes the listen sockets and takes them out of systemd's store; default false
 }
 
 // Admin is the [admin] table.
@@ -98,10 +99,11 @@ type Listener struct {
 	Chains                  []*Chain       // in file order
 	ProxyProtocol           string         // "off" (default), "accept" a header if there is one, "require" it
 	ProxyProtocolFrom       []netip.Prefix // peers that may send one
+	StartTLS                string         // "" (default) or "postgres": the client asks for TLS in the clear; TCP listeners with TLS or chains only
 	Routes                  []*Route       // in file order
 
 	// Of a TCP listener; of what is above it has the keys of the socket, of
-	// admission, and timeouts.tunnel.
+	// admission, of TLS, timeouts.handshake and timeouts.tunnel.
 	Clusters []WeightedCluster // one element for cluster = "name"
 	TCP      TCP
 }
@@ -120,12 +122,13 @@ type TCP struct {
 
 // ListenerTimeouts is listener.NAME.timeouts. Zero means no limit; the key takes "0s" for that.
 type ListenerTimeouts struct {
-	Head    time.Duration // first byte of a request head to its end; default 10s; 408
-	Body    time.Duration // no byte of the request body arrives for so long while we want it; default 30s; 408
-	Idle    time.Duration // keep-alive connection with no request; default 75s
-	Write   time.Duration // client takes no byte of a reply for so long; default 30s
-	Request time.Duration // whole request, head complete to reply end; default 0 (none); 504 if no reply byte went out, else reset
-	Tunnel  time.Duration // upgraded or TCP connection without a byte either way; default 1h
+	Head      time.Duration // first byte of a request head to its end; default 10s; 408
+	Body      time.Duration // no byte of the request body arrives for so long while we want it; default 30s; 408
+	Idle      time.Duration // keep-alive connection with no request; default 75s
+	Write     time.Duration // client takes no byte of a reply for so long; default 30s
+	Request   time.Duration // whole request, head complete to reply end; default 0 (none); 504 if no reply byte went out, else reset
+	Tunnel    time.Duration // upgraded or TCP connection without a byte either way; default 1h
+	Handshake time.Duration // accept to the end of the PROXY header, STARTTLS and the TLS handshake; default 10s; never 0
 }
 
 // ListenerLimits is listener.NAME.limits.
@@ -251,7 +254,7 @@ type Cluster struct {
 	Name                     string
 	Balance                  string // "round_robin" (default), "least_request", "random"
 	Endpoints                []Endpoint
-	ConnectTimeout           time.Duration // default 5s; 503 (connect-timeout)
+	ConnectTimeout           time.Duration // TCP and TLS; default 5s; 503 (connect-timeout)
 	FirstByteTimeout         time.Duration // request sent to first reply byte; default 60s; 504
 	BodyTimeout              time.Duration // no byte of a reply body for so long; default 60s
 	WriteTimeout             time.Duration // upstream takes no byte of the request for so long; default 30s; 504
