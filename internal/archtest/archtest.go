@@ -12,6 +12,7 @@ var layers = map[string]int{
 	"header":    0,
 	"headroom":  0,
 	"netset":    0,
+	"ratelog":   0,
 	"shm":       0,
 	"stats":     0,
 	"systemd":   0,

@@ -93,6 +93,9 @@ func (e *Endpoint) admits(pinned bool) bool {
 	return (pinned || e.Weight > 0) && len(e.Addresses()) > 0
 }
 
+// Host is the name or address in the endpoint's address; "" for a Unix socket.
+func (e *Endpoint) Host() string { return e.cfg.Host }
+
 // Address is where the endpoint is, as the configuration says it.
 func (e *Endpoint) Address() string {
 	if e.cfg.Unix != "" {

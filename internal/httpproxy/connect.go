@@ -6,7 +6,9 @@ import (
 
 	"belay/internal/cluster"
 	"belay/internal/config"
+	"belay/internal/header"
 	"belay/internal/http1"
+	"belay/internal/listener"
 	"belay/internal/transport"
 	"belay/internal/upstream"
 )
@@ -34,8 +36,14 @@ func (s *stream) connect() {
 	s.tries++
 	s.connectAt = s.w.loop.Now()
 	s.state = streamWaiting
-	careful := !s.req.Method.Idempotent()
-	up, err := s.cl.pool(s.ep).Acquire(s, &s.waiter, s.grant, s.has(staleRetried), careful)
+	want := upstream.Want{Fresh: s.has(staleRetried), Careful: !s.req.Method.Idempotent()}
+	if s.cl.shared.Config.TLS != nil {
+		want.Name = listener.HostName(s.req.Header.Get(header.Host))
+	}
+	if s.cl.shared.Config.ProxyProtocol != 0 {
+		want.Origin = s.c.origin()
+	}
+	up, err := s.cl.pool(s.ep).Acquire(s, &s.waiter, s.grant, &want)
 	if up != nil || err != nil {
 		s.granted(up, err)
 	}
@@ -58,7 +66,7 @@ func (s *stream) granted(up *upstream.Conn, err error) {
 
 // handshake waits until bytes can flow to the endpoint.
 func (s *stream) handshake() {
-	err := s.up.Socket.Handshake()
+	err := s.up.Handshake()
 	switch {
 	case err == nil:
 		s.connected = s.w.loop.Now()
@@ -77,7 +85,11 @@ func (s *stream) handshake() {
 		if s.nextAddress() {
 			return
 		}
-		s.tryFailed(failConnect, reasonConnectFailure)
+		reason := reasonConnectFailure
+		if upstream.IsTLS(err) {
+			reason = reasonTLSFailure
+		}
+		s.tryFailed(failConnect, reason)
 	}
 }
 

@@ -54,7 +54,7 @@ func newClusterWorker(c *Cluster, env *upstream.Env, worker int, seed uint64) *c
 func (x *clusterWorker) pool(e *cluster.Endpoint) *upstream.Pool {
 	p := x.pools[e.Index]
 	if p == nil {
-		p = upstream.New(x.env, e, x.shared.Config, x.shared.endpoints[e.Index].pool)
+		p = upstream.New(x.env, e, x.shared.Config, x.shared.endpoints[e.Index].pool, x.tls)
 		x.pools[e.Index] = p
 	}
 	return p

@@ -22,6 +22,7 @@ import (
 	"belay/internal/listener"
 	"belay/internal/stats"
 	"belay/internal/transport"
+	"belay/internal/upstream"
 )
 
 // patience bounds every wait; only a failing test uses it up.
@@ -84,7 +85,7 @@ endpoints = [{ id = "a", address = %q }]
 		t.Fatal(err)
 	}
 	p.shard = registry.NewShard()
-	p.w = NewWorker(p.loop, p.shard, slog.New(slog.DiscardHandler), nil, clusters, func(*cluster.Endpoint) {})
+	p.w = NewWorker(&upstream.Env{Loop: p.loop, Shard: p.shard, Poke: func(*cluster.Endpoint) {}}, slog.New(slog.DiscardHandler), nil, clusters, nil)
 	door := listener.NewDoor(p.loop, p.shard, transport.NewHandshakes(p.loop, 0), &listener.DoorLimits{}, slog.New(slog.DiscardHandler), nil)
 	deliver := func(c listener.Client) { p.w.Serve(p.acc, p.plan, c) }
 	p.acc = listener.NewAcceptor(l, l.For(0, 1), p.loop, p.shard, p.plan.Stats.Accept, &listener.Limit{Max: 1000}, slog.New(slog.DiscardHandler),

@@ -27,6 +27,7 @@ const (
 	reasonRequestTimeout       = "request-timeout"
 	reasonNoEndpoint           = "no-endpoint"
 	reasonConnectFailure       = "connect-failure"
+	reasonTLSFailure           = "tls-failure"
 	reasonConnectTimeout       = "connect-timeout"
 	reasonFirstByteTimeout     = "first-byte-timeout"
 	reasonUpstreamReset        = "upstream-reset"

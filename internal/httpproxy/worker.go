@@ -21,6 +21,7 @@ import (
 	"belay/internal/cluster"
 	"belay/internal/eventloop"
 	"belay/internal/listener"
+	"belay/internal/proxyproto"
 	"belay/internal/stats"
 	"belay/internal/upstream"
 )
@@ -67,12 +68,15 @@ type clusterWorker struct {
 	env     *upstream.Env
 	picker  *cluster.Picker
 	pools   []*upstream.Pool // by Endpoint.Index; nil until used
+	tls     *upstream.TLS    // nil: plain
 	active  int              // exchanges with this cluster
 	retries int              // of them, retries
 }
 
-// NewWorker makes a worker's share. It must be called before the loop runs.
-func NewWorker(loop *eventloop.Worker, shard *stats.Shard, log *slog.Logger, access *accesslog.Buffer, clusters []*Cluster, poke func(*cluster.Endpoint)) *Worker {
+// NewWorker makes a worker's share. It must be called before the loop runs. tls is
+// as clusters, nil where there is none.
+func NewWorker(env *upstream.Env, log *slog.Logger, access *accesslog.Buffer, clusters []*Cluster, tls []*upstream.TLS) *Worker {
+	loop, shard := env.Loop, env.Shard
 	var seed [32]byte
 	crand.Read(seed[:])
 	w := &Worker{
@@ -84,9 +88,12 @@ func NewWorker(loop *eventloop.Worker, shard *stats.Shard, log *slog.Logger, acc
 		epochNS: eventloop.Monotonic(),
 		nextID:  uint64(loop.ID()) << 48,
 	}
-	env := &upstream.Env{Loop: loop, Shard: shard, Poke: poke}
-	for _, c := range clusters {
-		w.clusters = append(w.clusters, newClusterWorker(c, env, loop.ID(), w.rng.Uint64()))
+	for i, c := range clusters {
+		x := newClusterWorker(c, env, loop.ID(), w.rng.Uint64())
+		if tls != nil {
+			x.tls = tls[i]
+		}
+		w.clusters = append(w.clusters, x)
 	}
 	if access != nil {
 		loop.AtTurnEnd(func() { access.Flush(loop.Now()) })
@@ -124,6 +131,14 @@ func (w *Worker) Serve(a *listener.Acceptor, p *Plan, client listener.Client) {
 type arrival struct {
 	tls       *listener.Secure // nil: plain
 	via, dest netip.AddrPort   // as in listener.Client
+}
+
+// origin is who a connection to an endpoint is made for.
+func (c *conn) origin() *proxyproto.Origin {
+	if c.came == nil {
+		return (*listener.Secure)(nil).Origin(c.peer, netip.AddrPort{})
+	}
+	return c.came.tls.Origin(c.peer, c.came.dest)
 }
 
 func newArrival(c *listener.Client) *arrival {

@@ -1,9 +1,11 @@
 package listener
 
 import (
+	"crypto/tls"
 	"net/netip"
 
 	"belay/internal/certs"
+	"belay/internal/proxyproto"
 	"belay/internal/transport"
 )
 
@@ -43,4 +45,19 @@ type Secure struct {
 	alpn   []string // that the client offered, if chains ask for it
 	port   uint16
 	source netip.Addr
+}
+
+// Origin is who a connection to an endpoint is made for; s may be nil.
+func (s *Secure) Origin(peer, dest netip.AddrPort) *proxyproto.Origin {
+	o := &proxyproto.Origin{Peer: peer, Dest: dest}
+	if s == nil {
+		return o
+	}
+	o.Secure = &proxyproto.OriginTLS{
+		Version: "TLSv" + VersionName(s.Version), Cipher: tls.CipherSuiteName(s.CipherSuite), ALPN: s.ALPN, ServerName: s.ServerName,
+	}
+	if len(s.PeerCertificates) > 0 {
+		o.Secure.Certificate, o.Secure.CommonName = true, s.PeerCertificates[0].Subject.CommonName
+	}
+	return o
 }

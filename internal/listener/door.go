@@ -8,6 +8,7 @@ import (
 
 	"belay/internal/accesslog"
 	"belay/internal/eventloop"
+	"belay/internal/ratelog"
 	"belay/internal/stats"
 	"belay/internal/transport"
 )
@@ -46,7 +47,7 @@ type DoorLimits struct {
 	open       atomic.Int64
 	sources    *sources
 	counts     doorStats
-	said       said
+	said       ratelog.Lines[saidKey]
 }
 
 type doorStats struct {

@@ -4,8 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"strings"
-	"sync"
-	"time"
 
 	"belay/internal/accesslog"
 	"belay/internal/clienthello"
@@ -167,7 +165,7 @@ func (e *entrant) fail(why failure, err error) {
 	d := e.d
 	d.shard.Inc(e.gate.st.failed[why])
 	name := e.gate.Config.Name
-	if also, ok := d.limits.said.now(name, why, d.loop.Now()); ok {
+	if also, ok := d.limits.said.Now(saidKey{name, why}, d.loop.Now()); ok {
 		args := []any{"listener", name, "reason", why.String(), "client", e.peer}
 		if e.sni != "" {
 			args = append(args, "server_name", printable(e.sni))
@@ -195,6 +193,12 @@ func (e *entrant) fail(why failure, err error) {
 
 var protocolTLS = []byte("TLS")
 
+// saidKey is a kind of line of the log.
+type saidKey struct {
+	listener string
+	why      failure
+}
+
 // printable is what a client said, fit for a log.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
@@ -203,44 +207,4 @@ func printable(s string) string {
 		}
 		return r
 	}, s)
-}
-
-// said keeps refusals from filling the log: of each kind one line in logEvery.
-type said struct {
-	mu   sync.Mutex
-	last map[saidKey]*saidLine
-}
-
-type saidKey struct {
-	listener string
-	why      failure
-}
-
-type saidLine struct {
-	at      int64
-	skipped int
-}
-
-const logEvery = int64(10 * time.Second)
-
-// now reports whether a line may be written, and how many were not since the last.
-// It locks, but only where a connection fails.
-func (s *said) now(listener string, why failure, at int64) (skipped int, ok bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.last == nil {
-		s.last = make(map[saidKey]*saidLine)
-	}
-	k := saidKey{listener, why}
-	l := s.last[k]
-	switch {
-	case l == nil:
-		s.last[k] = &saidLine{at: at}
-		return 0, true
-	case at-l.at < logEvery:
-		l.skipped++
-		return 0, false
-	}
-	skipped, l.skipped, l.at = l.skipped, 0, at
-	return skipped, true
 }

@@ -85,7 +85,7 @@ func (g *Gate) Misdirected(s *Secure, host []byte) bool {
 		return false
 	}
 	var lower [256]byte
-	name := hostName(host)
+	name := HostName(host)
 	if len(name) > len(lower) || bytes.EqualFold(name, []byte(s.ServerName)) {
 		return false
 	}
@@ -106,10 +106,14 @@ func (g *Gate) Misdirected(s *Secure, host []byte) bool {
 	return c.Server.ClientPolicy() != s.Policy
 }
 
-// hostName is host without port and without the dot at the end.
-func hostName(host []byte) []byte {
+// HostName is a Host field's value without port, brackets, and the dot at the
+// end.
+func HostName(host []byte) []byte {
 	if i := bytes.LastIndexByte(host, ':'); i >= 0 && bytes.IndexByte(host[i:], ']') < 0 {
 		host = host[:i]
+	}
+	if n := len(host); n > 1 && host[0] == '[' && host[n-1] == ']' {
+		return host[1 : n-1]
 	}
 	return bytes.TrimSuffix(host, []byte("."))
 }

@@ -9,6 +9,8 @@ import (
 	"belay/internal/httpproxy"
 	"belay/internal/listener"
 	"belay/internal/tcpproxy"
+	"belay/internal/transport"
+	"belay/internal/upstream"
 )
 
 // proxy is one worker's share of a protocol: what the server needs of it once
@@ -121,15 +123,17 @@ func (s *Server) buildTCP(index map[string]int) {
 }
 
 // addProxies makes the worker's proxies; it is one of n.
-func (s *Server) addProxies(w *worker, n int) {
+func (s *Server) addProxies(w *worker, h *transport.Handshakes, n int) {
 	i := w.loop.ID()
-	w.http = httpproxy.NewWorker(w.loop, w.shard, s.log, s.logBuffer(), s.clusters, s.poker(i))
+	env := &upstream.Env{Loop: w.loop, Shard: w.shard, Poke: s.poker(i), Handshakes: h}
+	secure := s.workerTLS()
+	w.http = httpproxy.NewWorker(env, s.log, s.logBuffer(), s.clusters, secure)
 	w.proxies = append(w.proxies, w.http)
 	if s.tcp == nil {
 		return
 	}
-	w.tcp = tcpproxy.NewWorker(w.loop, w.shard, tcpproxy.Options{
-		Log: s.log, Access: s.logBuffer(), Clusters: s.tcp.clusters, Poke: s.poker(i),
+	w.tcp = tcpproxy.NewWorker(env, tcpproxy.Options{
+		Log: s.log, Access: s.logBuffer(), Clusters: s.tcp.clusters, TLS: secure,
 		Pipes: (s.cfg.Server.SplicePipes + n - 1) / n, PipeSize: s.cfg.Server.SplicePipeSize, Stats: s.tcp.stats,
 	})
 	w.proxies = append(w.proxies, w.tcp)

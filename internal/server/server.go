@@ -149,6 +149,9 @@ func (s *Server) build() error {
 	if err := s.inheritState(); err != nil {
 		return err
 	}
+	if err := s.buildClients(); err != nil {
+		return err
+	}
 	n := s.workerCount()
 	err := s.buildListeners(index, n)
 	if err == nil {
@@ -253,7 +256,7 @@ func (s *Server) buildWorkers(n int) error {
 		w := &worker{loop: loop, shard: s.registry.NewShard()}
 		h := transport.NewHandshakes(loop, s.cfg.Server.TLS.HandshakesPerTurn)
 		w.door = listener.NewDoor(loop, w.shard, h, s.tls.limits, s.log, s.logBuffer())
-		s.addProxies(w, n)
+		s.addProxies(w, h, n)
 		for _, l := range s.listeners {
 			w.acceptors = append(w.acceptors, s.newAcceptor(w, l, i, n))
 		}

@@ -13,14 +13,16 @@ import (
 	"belay/internal/config"
 	"belay/internal/hotrestart"
 	"belay/internal/listener"
+	"belay/internal/ratelog"
+	"belay/internal/upstream"
 )
 
 // tlsParts is what all workers share of TLS.
 type tlsParts struct {
 	store   *certs.Store // nil: nobody speaks TLS
 	limits  *listener.DoorLimits
-	clients map[string]*certs.Client // by cluster
-	warming []string                 // sources that the parent waits for, too
+	clients []clusterTLS // as Server.clusters
+	warming []string     // sources that the parent waits for, too
 }
 
 // openStore makes what holds the certificates.
@@ -47,9 +49,9 @@ func usesTLS(c *config.Config) bool {
 
 // buildClients makes the TLS towards the clusters.
 func (s *Server) buildClients() error {
-	s.tls.clients = make(map[string]*certs.Client)
+	s.tls.clients = make([]clusterTLS, len(s.cfg.Clusters))
 	var errs []error
-	for _, c := range s.cfg.Clusters {
+	for i, c := range s.cfg.Clusters {
 		if c.TLS == nil {
 			continue
 		}
@@ -58,9 +60,27 @@ func (s *Server) buildClients() error {
 			errs = append(errs, err)
 			continue
 		}
-		s.tls.clients[c.Name] = client
+		s.tls.clients[i] = clusterTLS{client: client, stats: upstream.NewTLSStats(s.registry, c.Name), said: &ratelog.Lines[string]{}}
 	}
 	return errors.Join(errs...)
+}
+
+// clusterTLS is the TLS towards a cluster as all workers share it.
+type clusterTLS struct {
+	client *certs.Client // nil: plain
+	stats  upstream.TLSStats
+	said   *ratelog.Lines[string]
+}
+
+// workerTLS makes a worker's share of it, as Server.clusters.
+func (s *Server) workerTLS() []*upstream.TLS {
+	list := make([]*upstream.TLS, len(s.tls.clients))
+	for i, c := range s.tls.clients {
+		if c.client != nil {
+			list[i] = &upstream.TLS{Client: c.client, Configs: c.client.Worker(), Stats: c.stats, Log: s.log, Said: c.said}
+		}
+	}
+	return list
 }
 
 // newGate makes what comes before the protocol of a listener.

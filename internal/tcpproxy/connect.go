@@ -65,7 +65,11 @@ func (c *conn) wasTried(e *cluster.Endpoint) bool {
 func (c *conn) connect() {
 	c.state = connWaiting
 	c.connectAt = c.w.loop.Now()
-	up, err := c.cl.pool(c.ep).Acquire(&c.far, &c.waiter, c.grant, true, false)
+	want := upstream.Want{Fresh: true}
+	if c.cl.shared.Config.ProxyProtocol != 0 {
+		want.Origin = c.tls.Origin(c.peer, c.dest)
+	}
+	up, err := c.cl.pool(c.ep).Acquire(&c.far, &c.waiter, c.grant, &want)
 	if up != nil || err != nil {
 		c.granted(up, err)
 	}
@@ -96,11 +100,13 @@ func (c *conn) granted(up *upstream.Conn, err error) {
 
 // handshake waits until bytes can flow to the endpoint.
 func (c *conn) handshake() {
-	err := c.up.Socket.Handshake()
+	err := c.up.Handshake()
 	switch {
 	case err == nil:
 		c.relay()
 	case errors.Is(err, transport.ErrAgain):
+	case upstream.IsTLS(err):
+		c.connectFailed(endTLSFailure)
 	default:
 		c.connectFailed(endConnectFailure)
 	}

@@ -18,6 +18,7 @@ const (
 	endIdle           ending = "tunnel-timeout"
 	endConnectFailure ending = "connect-failure"
 	endConnectTimeout ending = "connect-timeout"
+	endTLSFailure     ending = "tls-failure"
 	endUnresolved     ending = "endpoint-unresolved"
 	endNoEndpoint     ending = "no-endpoint"
 	endPendingFull    ending = "pending-full"
@@ -26,7 +27,7 @@ const (
 )
 
 var endings = []ending{
-	endFinished, endClientReset, endUpstreamReset, endIdle, endConnectFailure, endConnectTimeout,
+	endFinished, endClientReset, endUpstreamReset, endIdle, endConnectFailure, endConnectTimeout, endTLSFailure,
 	endUnresolved, endNoEndpoint, endPendingFull, endPendingTimeout, endStopped,
 }
 

@@ -18,6 +18,7 @@ import (
 	"belay/internal/listener"
 	"belay/internal/stats"
 	"belay/internal/transport"
+	"belay/internal/upstream"
 )
 
 // proxy is one worker with one listener, before one endpoint on a Unix socket, so
@@ -66,7 +67,7 @@ endpoints = [{ id = "a", address = %q }]
 	}
 	p.shard = r.NewShard()
 	log := slog.New(slog.DiscardHandler)
-	p.w = NewWorker(p.loop, p.shard, Options{Log: log, Clusters: clusters, Poke: func(*cluster.Endpoint) {}, Pipes: pipes, PipeSize: 64 << 10, Stats: st})
+	p.w = NewWorker(&upstream.Env{Loop: p.loop, Shard: p.shard, Poke: func(*cluster.Endpoint) {}}, Options{Log: log, Clusters: clusters, Pipes: pipes, PipeSize: 64 << 10, Stats: st})
 	door := listener.NewDoor(p.loop, p.shard, transport.NewHandshakes(p.loop, 0), &listener.DoorLimits{}, slog.New(slog.DiscardHandler), nil)
 	deliver := func(c listener.Client) { p.w.Serve(p.acc, p.plan, c) }
 	p.serve = func(fd int) { door.Serve(p.acc, nil, fd, netip.AddrPort{}, deliver) }

@@ -59,6 +59,7 @@ type clusterWorker struct {
 	env    *upstream.Env
 	picker *cluster.Picker
 	pools  []*upstream.Pool // by Endpoint.Index; nil until used
+	tls    *upstream.TLS    // nil: plain
 }
 
 // Options are what a Worker shares with others of its process.
@@ -66,14 +67,15 @@ type Options struct {
 	Log      *slog.Logger
 	Access   *accesslog.Buffer // nil: no access log
 	Clusters []*Cluster
-	Poke     func(*cluster.Endpoint) // upstream.Env.Poke
-	Pipes    int                     // this worker's share; 0: nothing is spliced
+	TLS      []*upstream.TLS // as Clusters; nil where there is none
+	Pipes    int             // this worker's share; 0: nothing is spliced
 	PipeSize int
 	Stats    Stats
 }
 
 // NewWorker makes a worker's share. It must be called before the loop runs.
-func NewWorker(loop *eventloop.Worker, shard *stats.Shard, o Options) *Worker {
+func NewWorker(env *upstream.Env, o Options) *Worker {
+	loop, shard := env.Loop, env.Shard
 	var seed [16]byte
 	crand.Read(seed[:])
 	w := &Worker{
@@ -85,13 +87,15 @@ func NewWorker(loop *eventloop.Worker, shard *stats.Shard, o Options) *Worker {
 	}
 	w.rng.Seed(binary.LittleEndian.Uint64(seed[:]), binary.LittleEndian.Uint64(seed[8:]))
 	w.pipes = pipes{loop: loop, shard: shard, st: o.Stats, limit: o.Pipes, size: o.PipeSize}
-	env := &upstream.Env{Loop: loop, Shard: shard, Poke: o.Poke}
-	for _, c := range o.Clusters {
+	for i, c := range o.Clusters {
 		if c == nil {
 			w.clusters = append(w.clusters, nil)
 			continue
 		}
 		x := &clusterWorker{shared: c, env: env, picker: c.NewPicker(loop.ID(), w.rng.Uint64()), pools: make([]*upstream.Pool, len(c.Endpoints))}
+		if o.TLS != nil {
+			x.tls = o.TLS[i]
+		}
 		w.clusters = append(w.clusters, x)
 	}
 	if w.access != nil {
@@ -105,7 +109,7 @@ func NewWorker(loop *eventloop.Worker, shard *stats.Shard, o Options) *Worker {
 func (x *clusterWorker) pool(e *cluster.Endpoint) *upstream.Pool {
 	p := x.pools[e.Index]
 	if p == nil {
-		p = upstream.New(x.env, e, x.shared.Config, x.shared.endpoints[e.Index].pool)
+		p = upstream.New(x.env, e, x.shared.Config, x.shared.endpoints[e.Index].pool, x.tls)
 		x.pools[e.Index] = p
 	}
 	return p

@@ -31,8 +31,8 @@ type Handshakes struct {
 	lingering int
 	// Settled, if not nil, is called on the worker when none lingers any more.
 	Settled func()
-	idle      []*coroutine
-	joined    [maxRecord]byte // two pieces of a Write on their way into one record
+	idle    []*coroutine
+	joined  [maxRecord]byte // two pieces of a Write on their way into one record
 }
 
 const (

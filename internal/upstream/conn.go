@@ -15,6 +15,7 @@ type Conn struct {
 	Requests int // exchanges it was lent to, this one included
 
 	pool      *Pool
+	preface   *preface            // nil: TCP alone
 	known     []eventloop.Address // the endpoint's addresses when Address was last found in them
 	state     connState
 	idleSince int64 // loop time, ns
@@ -48,11 +49,11 @@ func (c *Conn) Failed() { c.pool.env.Shard.Inc(c.pool.st.ConnectFails) }
 // goes to a waiting request, to the idle ones, or is closed.
 func (c *Conn) Release() {
 	p := c.pool
-	if p.cfg.MaxRequestsPerConnection > 0 && c.Requests >= p.cfg.MaxRequestsPerConnection || c.Socket.Readable() && !c.Socket.Alive() || !c.current() {
-		c.Close()
+	if p.cfg.MaxRequestsPerConnection > 0 && c.Requests >= p.cfg.MaxRequestsPerConnection || c.Socket.Readable() && !c.Socket.Alive() || !c.current() || p.cfg.ProxyProtocol != 0 || c.outdated() {
+		c.Close() // with a PROXY header it is one client's
 		return
 	}
-	if len(p.waiting) > 0 {
+	if len(p.waiting) > 0 && c.is(p.waiting[0].name) {
 		w := p.shift()
 		c.Requests++
 		p.env.Shard.Inc(p.st.Reused)

@@ -9,6 +9,7 @@ import (
 	"belay/internal/cluster"
 	"belay/internal/config"
 	"belay/internal/eventloop"
+	"belay/internal/proxyproto"
 	"belay/internal/stats"
 	"belay/internal/transport"
 )
@@ -29,6 +30,8 @@ type Env struct {
 	// Poke has the pools of the other workers call Shed for an endpoint: a
 	// request here waits for a connection that idles there. Called rarely.
 	Poke func(e *cluster.Endpoint)
+	// Handshakes are the worker's; needed for clusters with TLS.
+	Handshakes *transport.Handshakes
 }
 
 // Pool has the connections of one worker to one endpoint.
@@ -41,6 +44,7 @@ type Pool struct {
 	Endpoint *cluster.Endpoint
 	cfg      *config.Cluster
 	st       Stats
+	tls      *TLS // nil: plain
 
 	idle    []*Conn // oldest first; taken from the end, so the warmest is reused
 	waiting []*Waiter
@@ -48,9 +52,18 @@ type Pool struct {
 	timer   eventloop.Timer
 }
 
-// New makes an empty pool. It costs nothing but its struct until it is used.
-func New(env *Env, e *cluster.Endpoint, c *config.Cluster, st Stats) *Pool {
-	return &Pool{env: env, Endpoint: e, cfg: c, st: st}
+// New makes an empty pool. It costs nothing but its struct until it is used. t is
+// nil for a cluster without TLS.
+func New(env *Env, e *cluster.Endpoint, c *config.Cluster, st Stats, t *TLS) *Pool {
+	return &Pool{env: env, Endpoint: e, cfg: c, st: st, tls: t}
+}
+
+// Want says what kind of connection a request needs.
+type Want struct {
+	Fresh   bool               // a new one
+	Careful bool               // an idle one is asked for life first: the request must not be sent twice
+	Name    []byte             // to be verified, of a cluster with TLS whose name is not fixed; kept by nobody
+	Origin  *proxyproto.Origin // of a cluster with a PROXY header; used until there is an answer
 }
 
 // Waiter is a request that waits for a connection; embed it in the request's
@@ -58,6 +71,8 @@ func New(env *Env, e *cluster.Endpoint, c *config.Cluster, st Stats) *Pool {
 type Waiter struct {
 	grant    func(c *Conn, err error)
 	deadline int64
+	name     string
+	origin   *proxyproto.Origin
 	queued   bool
 	pool     *Pool
 }
@@ -86,23 +101,22 @@ func (p *Pool) unqueued(w *Waiter) {
 	p.env.Shard.GaugeAdd(p.st.Pending, -1)
 }
 
-// Acquire lends a connection to o. An idle one is handed out first, unless fresh
-// asks for a new one; careful has it asked for life first, for requests that
-// must not be sent twice. With all connections busy and the limit reached it
-// returns (nil, nil) and calls grant later, with a connection or an error.
-func (p *Pool) Acquire(o transport.Owner, w *Waiter, grant func(*Conn, error), fresh, careful bool) (*Conn, error) {
-	if !fresh {
-		if c := p.takeIdle(o, careful); c != nil {
+// Acquire lends a connection to o, an idle one first. With all connections busy and
+// the limit reached it returns (nil, nil) and calls grant later, with a connection
+// or an error. What is lent may still need its Handshake.
+func (p *Pool) Acquire(o transport.Owner, w *Waiter, grant func(*Conn, error), want *Want) (*Conn, error) {
+	if !want.Fresh {
+		if c := p.takeIdle(o, want); c != nil {
 			return c, nil
 		}
 	}
 	if p.hasRoom() {
-		return p.dial(o)
+		return p.dial(o, p.nameOf(want), want.Origin)
 	}
-	if fresh && len(p.idle) > 0 { // the room that our own idle connections take
+	if len(p.idle) > 0 { // the room that our own idle connections take
 		p.closeIdle(0)
 		if p.hasRoom() {
-			return p.dial(o)
+			return p.dial(o, p.nameOf(want), want.Origin)
 		}
 	}
 	if len(p.waiting) >= p.cfg.MaxPending {
@@ -110,6 +124,7 @@ func (p *Pool) Acquire(o transport.Owner, w *Waiter, grant func(*Conn, error), f
 		return nil, ErrPendingFull
 	}
 	w.grant, w.pool, w.queued = grant, p, true
+	w.name, w.origin = p.nameOf(want), want.Origin
 	w.deadline = 0
 	if p.cfg.PendingTimeout > 0 {
 		w.deadline = p.env.Loop.Now() + int64(p.cfg.PendingTimeout)
@@ -119,19 +134,34 @@ func (p *Pool) Acquire(o transport.Owner, w *Waiter, grant func(*Conn, error), f
 	p.env.Shard.GaugeAdd(p.st.Pending, 1)
 	if p.hasRoom() { // freed before the others could see that we wait
 		w.Cancel()
-		return p.dial(o)
+		return p.dial(o, w.name, w.origin)
 	}
 	p.arm()
 	p.env.Poke(p.Endpoint)
 	return nil, nil
 }
 
+// nameOf is the name of a new connection: that of the request, or, for who has
+// none, the endpoint's.
+func (p *Pool) nameOf(want *Want) string {
+	switch {
+	case p.tls == nil || !p.cfg.TLS.SNIFromHost:
+		return ""
+	case len(want.Name) > 0:
+		return string(want.Name)
+	}
+	return p.Endpoint.Host()
+}
+
 // takeIdle pops the most recently used idle connection that is still good.
-func (p *Pool) takeIdle(o transport.Owner, careful bool) *Conn {
-	for len(p.idle) > 0 {
-		c := p.idle[len(p.idle)-1]
-		p.dropIdle(len(p.idle) - 1)
-		if careful && !c.Socket.Alive() || !c.current() {
+func (p *Pool) takeIdle(o transport.Owner, want *Want) *Conn {
+	for i := len(p.idle) - 1; i >= 0; i-- {
+		c := p.idle[i]
+		if p.tls != nil && p.cfg.TLS.SNIFromHost && !c.fits(want.Name) {
+			continue
+		}
+		p.dropIdle(i)
+		if want.Careful && !c.Socket.Alive() || !c.current() || c.outdated() {
 			p.env.Shard.Inc(p.st.IdleClosed)
 			c.Close()
 			continue
@@ -161,14 +191,14 @@ func (p *Pool) hasRoom() bool {
 }
 
 // dial uses the room that hasRoom reserved.
-func (p *Pool) dial(o transport.Owner) (*Conn, error) {
+func (p *Pool) dial(o transport.Owner, name string, origin *proxyproto.Origin) (*Conn, error) {
 	addrs := p.Endpoint.Addresses()
 	if len(addrs) == 0 {
 		p.freeRoom()
 		return nil, ErrNoAddress
 	}
 	p.env.Shard.Inc(p.st.Connects)
-	c := &Conn{pool: p, state: connLent, Requests: 1}
+	c := &Conn{pool: p, state: connLent, Requests: 1, preface: p.newPreface(name, origin)}
 	for range addrs {
 		a := addrs[p.next%len(addrs)]
 		p.next++
@@ -201,7 +231,7 @@ func (p *Pool) freeRoom() {
 func (p *Pool) grantNew() {
 	for len(p.waiting) > 0 && p.hasRoom() {
 		w := p.shift()
-		c, err := p.dial(nobody{})
+		c, err := p.dial(nobody{}, w.name, w.origin)
 		w.grant(c, err)
 	}
 }

@@ -118,7 +118,7 @@ func newSite(t testing.TB, n int, c config.Cluster) *site {
 				}
 			}
 		}}
-		p.pool = New(env, s.cluster.Endpoints[0], &c, st)
+		p.pool = New(env, s.cluster.Endpoints[0], &c, st, nil)
 		s.at = append(s.at, p)
 	}
 	return s
@@ -146,7 +146,7 @@ func (a *answer) grant(c *Conn, err error) { a.conn, a.err, a.times = c, err, a.
 
 // ask acquires on the worker; the result is in the answer when it came at once.
 func (p *pooled) ask(a *answer, fresh, careful bool) {
-	c, err := p.pool.Acquire(quiet{}, &a.Waiter, a.grant, fresh, careful)
+	c, err := p.pool.Acquire(quiet{}, &a.Waiter, a.grant, &Want{Fresh: fresh, Careful: careful})
 	if c != nil || err != nil {
 		a.grant(c, err)
 	}
@@ -735,7 +735,7 @@ func (c *client) step() {
 		return
 	}
 	c.left--
-	conn, err := c.p.pool.Acquire(quiet{}, &c.Waiter, c.granted, c.left%7 == 0, false)
+	conn, err := c.p.pool.Acquire(quiet{}, &c.Waiter, c.granted, &Want{Fresh: c.left%7 == 0})
 	if conn != nil || err != nil {
 		c.granted(conn, err)
 	}
@@ -815,7 +815,7 @@ func TestReuseAllocs(t *testing.T) {
 		grant := a.grant
 		c.Release()
 		if n := testing.AllocsPerRun(100, func() {
-			c, _ := p.pool.Acquire(quiet{}, &a.Waiter, grant, false, false)
+			c, _ := p.pool.Acquire(quiet{}, &a.Waiter, grant, &Want{})
 			c.Release()
 		}); n != 0 {
 			t.Errorf("%v allocations", n)
@@ -831,7 +831,7 @@ func BenchmarkReuse(b *testing.B) {
 	p.do(func() {
 		c.Release()
 		for b.Loop() {
-			c, _ := p.pool.Acquire(quiet{}, &a.Waiter, nil, false, false)
+			c, _ := p.pool.Acquire(quiet{}, &a.Waiter, nil, &Want{})
 			c.Release()
 		}
 	})
