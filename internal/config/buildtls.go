@@ -110,13 +110,13 @@ func (b *builder) suites(list []cipherSuite, low uint16, at *path) {
 
 // httpProtocols reports what an HTTP listener cannot speak.
 func (b *builder) httpProtocols(list []string, at *path) {
-	for i, p := range list {
+	for _, p := range list {
 		switch p {
 		case "http/1.1", "http/1.0":
 		case "h2":
-			b.add(at.at(i), "%q is "+notYet, p)
+			b.add(at, "%q is "+notYet, p)
 		default:
-			b.add(at.at(i), "%q is no protocol of an HTTP listener", p)
+			b.add(at, "%q is no protocol of an HTTP listener", p)
 		}
 	}
 }

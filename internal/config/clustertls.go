@@ -59,8 +59,8 @@ func (b *builder) checkClusterTLS(cfg *Config) {
 			if c.TLS.StartTLS != "" {
 				b.add(at.child("starttls"), "%q is not for the HTTP that %s sends", c.TLS.StartTLS, user)
 			}
-			if j := slices.Index(c.TLS.ALPN, "h2"); j >= 0 {
-				b.add(at.child("alpn").at(j), `"h2" is %s; %s sends HTTP/1.1`, notYet, user)
+			if slices.Contains(c.TLS.ALPN, "h2") {
+				b.add(at.child("alpn"), `"h2" is %s; %s sends HTTP/1.1`, notYet, user)
 			}
 		}
 		// Only a request has a host of its own.

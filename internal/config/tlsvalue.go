@@ -116,6 +116,9 @@ func (x *alpnName) set(v any) error {
 type serverName string
 
 func (x *serverName) set(v any) error {
+	if v == "*" {
+		return errors.New(`"*" is no name; leave the key out for every name`)
+	}
 	var h hostPattern
 	if err := h.set(v); err != nil {
 		return err
