@@ -60,11 +60,10 @@ func effective(c *config.Config) table {
 	}
 	clusters := make(table, 0, len(c.Clusters))
 	for _, cl := range c.Clusters {
-		t := fields(cl, "Name", "Endpoints")
-		clusters = append(clusters, member{cl.Name, append(t, member{"endpoints", list(cl.Endpoints, endpointTable)})})
+		clusters = append(clusters, member{cl.Name, clusterTable(cl)})
 	}
 	return table{
-		{"server", fields(&c.Server)},
+		{"server", append(fields(&c.Server, "TLS"), member{"tls", serverTLSTable(&c.Server.TLS)})},
 		{"admin", adminTable(&c.Admin)},
 		{"access_log", fields(&c.AccessLog)},
 		{"hot_restart", hotRestartTable(&c.HotRestart)},
@@ -112,15 +111,18 @@ func listenerTable(l *config.Listener) table {
 	if l.Protocol == config.ProtocolTCP {
 		return append(t, tcpListenerTable(l)...)
 	}
-	t = append(t, fields(l, "Name", "Address", "Unix", "UnixMode", "Routes", "Clusters", "TCP")...)
+	t = append(t, fields(l, "Name", "Address", "Unix", "UnixMode", "Routes", "Clusters", "TCP", "StartTLS", "TLS", "Chains")...)
+	t = append(t, listenerTLSTable(l)...)
 	return append(t, member{"route", list(l.Routes, func(r **config.Route) table { return routeTable(*r) })})
 }
 
 // tcpListenerTable is the rest of a TCP listener, without the keys of HTTP.
 func tcpListenerTable(l *config.Listener) table {
 	t := fields(l, "Name", "Address", "Unix", "UnixMode", "Routes", "Clusters", "TrustedProxies", "XForwarded", "RequestID",
-		"ServerHeader", "Timeouts", "Limits", "HTTP1")
-	t = append(t, member{"timeouts", table{{"tunnel", duration(l.Timeouts.Tunnel)}}})
+		"ServerHeader", "Timeouts", "Limits", "HTTP1", "StartTLS", "TLS", "Chains")
+	t = append(t, member{"timeouts", table{{"tunnel", duration(l.Timeouts.Tunnel)}, {"handshake", duration(l.Timeouts.Handshake)}}})
+	t = append(t, member{"starttls", orNone(l.StartTLS)})
+	t = append(t, listenerTLSTable(l)...)
 	return append(t, clustersTable(l.Clusters)...)
 }
 
@@ -226,6 +228,15 @@ func retryNames(on config.RetryOn) []string {
 		}
 	}
 	return names
+}
+
+func clusterTable(c *config.Cluster) table {
+	t := fields(c, "Name", "Endpoints", "TLS", "ProxyProtocol")
+	t = append(t, member{"proxy_protocol", [...]string{"off", "v1", "v2"}[c.ProxyProtocol]})
+	if c.TLS != nil {
+		t = append(t, member{"tls", clusterTLSTable(c.TLS)})
+	}
+	return append(t, member{"endpoints", list(c.Endpoints, endpointTable)})
 }
 
 func endpointTable(e *config.Endpoint) table {

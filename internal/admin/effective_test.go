@@ -19,6 +19,10 @@ const everything = `
 log_level = "debug"
 dns_servers = ["10.0.0.53", "[2001:db8::53]:5353"]
 stop_time = "1m30s"
+[server.tls]
+ticket_secret = "credential:tickets"
+max_handshakes_per_source = 0
+hello_bytes = 5000
 [admin]
 socket = "none"
 metrics_address = "127.0.0.1:9100"
@@ -78,6 +82,68 @@ set = { X-Client = "%{client_ip}" }
 add = { X-Many = ["1", "2"], X-One = "3" }
 [listener.web.route.response_headers]
 set = { X-E = "%{endpoint}" }
+[listener.secure]
+address = ":8443"
+proxy_protocol = "accept"
+proxy_protocol_from = ["10.0.0.0/8"]
+timeouts = { handshake = "1m30s" }
+route = [{ respond = {} }]
+[listener.secure.tls]
+certificates = [{ cert = "/a.pem", key = "credential:a.key", ocsp = "/a.ocsp" }, { cert = "self-signed" }, { cert = "self-signed", names = ["::1", "*.dev"] }]
+min_version = "1.2"
+max_version = "1.2"
+cipher_suites = ["TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256", "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256"]
+curves = ["X25519MLKEM768", "SecP256r1MLKEM768", "SecP384r1MLKEM1024", "X25519", "secp256r1", "secp384r1", "secp521r1"]
+alpn = []
+ocsp_policy = "must_staple"
+session_tickets = false
+[listener.secure.tls.client_certificate]
+mode = "request"
+ca = "credential:ca"
+crl = "/crl"
+crl_expired = "accept"
+san = [{ type = "dns", exact = "a" }, { type = "uri", prefix = "a" }, { type = "email", suffix = "a" }, { type = "ip", contains = "1" }, { type = "dns", regex = "a|b" }]
+spki_sha256 = ["47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="]
+certificate_sha256 = ["e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"]
+forward = "append_forward"
+forward_details = ["uri", "cert"]
+client_cert_header = true
+[listener.sql]
+address = ":5432"
+protocol = "tcp"
+starttls = "postgres"
+[[listener.sql.chain]]
+server_names = ["*.a.example"]
+sources = ["10.0.0.0/8"]
+ports = [5432]
+alpn = ["postgresql"]
+passthrough = true
+cluster = "mutual"
+[[listener.sql.chain]]
+name = "rest"
+cluster = "app"
+tls = { certificates = [{ cert = "self-signed" }], alpn = ["other"], client_certificate = { mode = "require", spki_sha256 = ["47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="] } }
+[cluster.mutual]
+endpoints = [{ address = "db:1" }]
+proxy_protocol = "v1"
+[cluster.mutual.tls]
+ca = "/ca"
+sni = "db.example"
+san = [{ type = "dns", exact = "db" }]
+cert = "credential:c"
+key = "/k"
+alpn = ["postgresql"]
+max_version = "1.2"
+curves = ["X25519"]
+sessions = 0
+starttls = "postgres"
+[cluster.anything]
+endpoints = [{ address = "db:1" }]
+proxy_protocol = "v2"
+tls = { verify = false, sni = "none" }
+[cluster.plain]
+endpoints = [{ address = "db:443" }]
+tls = {}
 [cluster.app]
 balance = "least_request"
 idle_timeout = "0s"

@@ -41,6 +41,7 @@ func (b *builder) finish() (*Config, error) {
 	}
 	b.checkAddresses(cfg)
 	b.checkSystemd(cfg)
+	b.checkClusterTLS(cfg)
 	if len(b.listeners) == 0 && !b.partial && len(b.found) == 0 {
 		b.found = append(b.found, found{Problem: Problem{File: b.files[0], Path: "listener", Msg: "no listener is defined"}})
 	}

@@ -2,15 +2,11 @@ package config
 
 import (
 	"crypto/tls"
-	"fmt"
-	"net/netip"
 	"slices"
-	"strings"
 )
 
 // buildServerTLS makes server.tls.
 func (b *builder) buildServerTLS(t *ServerTLS, raw *rawServerTLS, at *path) {
-	b.noSelfSigned(at, "ticket_secret", raw.TicketSecret)
 	t.TicketSecret = raw.TicketSecret.secret()
 	put(&t.TicketRotation, raw.TicketRotation)
 	put(&t.MaxHandshakes, raw.MaxHandshakes)
@@ -21,10 +17,13 @@ func (b *builder) buildServerTLS(t *ServerTLS, raw *rawServerTLS, at *path) {
 }
 
 // buildTLS makes the context of a listener or a chain.
-func (b *builder) buildTLS(raw *rawTLS, at *path, protocol string) *TLS {
+func (b *builder) buildTLS(raw *rawTLS, at *path, l *Listener) *TLS {
 	t := defaultTLS()
-	if protocol == "http" {
+	switch {
+	case l.Protocol == ProtocolHTTP:
 		t.ALPN = []string{"http/1.1"}
+	case l.StartTLS == "postgres":
+		t.ALPN = []string{"postgresql"} // clients that begin with TLS insist on it
 	}
 	b.versions(&t.MinVersion, &t.MaxVersion, raw.MinVersion, raw.MaxVersion, at)
 	b.suites(raw.CipherSuites, t.MinVersion, at)
@@ -32,7 +31,7 @@ func (b *builder) buildTLS(raw *rawTLS, at *path, protocol string) *TLS {
 	if raw.ALPN != nil {
 		t.ALPN = words(raw.ALPN)
 	}
-	if protocol == "http" {
+	if l.Protocol == ProtocolHTTP {
 		b.httpProtocols(t.ALPN, at.child("alpn"))
 	}
 	putText(&t.OCSPPolicy, raw.OCSPPolicy)
@@ -42,17 +41,9 @@ func (b *builder) buildTLS(raw *rawTLS, at *path, protocol string) *TLS {
 	for i := range raw.Certificates {
 		t.Certificates = append(t.Certificates, b.buildCertificate(&raw.Certificates[i], at.child("certificates").at(i)))
 	}
-	b.clientCertificate(&t.Client, &raw.Client, at.child("client_certificate"), protocol)
+	b.clientCertificate(&t.Client, &raw.Client, at.child("client_certificate"), l.Protocol)
 	putBool(&t.Tickets, raw.Tickets)
 	return t
-}
-
-// secret is what was given; no self-signed one but for a cert.
-func (x *secretFile) secret() Secret {
-	if x == nil {
-		return Secret{}
-	}
-	return Secret(*x)
 }
 
 // listenerTLS builds what comes before a listener's protocol.
@@ -62,30 +53,21 @@ func (b *builder) listenerTLS(l *Listener, raw *rawListener, at *path) {
 	switch {
 	case l.ProxyProtocol != "off" && len(l.ProxyProtocolFrom) == 0 && l.Unix == "":
 		b.missing(at, "proxy_protocol_from", "is missing: whoever may connect could say who they are; name the balancers")
-	case l.ProxyProtocol == "off" && raw.ProxyProtocolFrom != nil && !b.has(at.child("proxy_protocol")):
-		b.add(at.child("proxy_protocol"), `is missing: "accept" or "require"`)
-	}
-	if raw.TLS != nil {
-		l.TLS = b.buildTLS(raw.TLS, at.child("tls"), l.Protocol)
-	}
-	l.Chains = b.buildChains(raw.Chains, at.child("chain"), l)
-	first := make(map[string]int)
-	for i, c := range l.Chains {
-		if j, ok := first[c.Name]; ok {
-			b.add(at.child("chain").at(i).child("name"), "%q is the name of chain[%d] as well", c.Name, j)
-		}
-		first[c.Name] = i
+	case l.ProxyProtocol == "off" && len(l.ProxyProtocolFrom) > 0:
+		b.missing(at, "proxy_protocol", `"accept" or "require" is needed for proxy_protocol_from`)
 	}
 	b.startTLS(l, raw, at)
+	if raw.TLS != nil {
+		l.TLS = b.buildTLS(raw.TLS, at.child("tls"), l)
+	}
+	b.buildChains(l, raw, at)
 }
 
 // startTLS is for protocols without HTTP whose clients ask for TLS in the clear.
 func (b *builder) startTLS(l *Listener, raw *rawListener, at *path) {
-	if raw.StartTLS == nil || *raw.StartTLS == "none" {
-		return
-	}
-	l.StartTLS = *raw.StartTLS
+	l.StartTLS = raw.StartTLS.protocol()
 	switch at := at.child("starttls"); {
+	case l.StartTLS == "":
 	case l.Protocol == ProtocolHTTP:
 		b.add(at, "is only for protocol = %q", ProtocolTCP)
 	case raw.TLS == nil && len(raw.Chains) == 0:
@@ -128,25 +110,28 @@ func (b *builder) suites(list []cipherSuite, low uint16, at *path) {
 
 // httpProtocols reports what an HTTP listener cannot speak.
 func (b *builder) httpProtocols(list []string, at *path) {
-	for i, p := range list {
+	for _, p := range list {
 		switch p {
 		case "http/1.1", "http/1.0":
 		case "h2":
-			b.add(at.at(i), "%q is "+notYet, p)
+			b.add(at, "%q is "+notYet, p)
 		default:
-			b.add(at.at(i), "%q is no protocol of an HTTP listener", p)
+			b.add(at, "%q is no protocol of an HTTP listener", p)
 		}
 	}
 }
 
 func (b *builder) buildCertificate(raw *rawCertificate, at *path) Certificate {
-	c := Certificate{Cert: raw.Cert.secret(), Key: raw.Key.secret(), OCSP: raw.OCSP.secret(), Names: words(raw.Names)}
-	if c.SelfSigned = c.Cert.File == selfSigned; c.SelfSigned {
-		c.Cert = Secret{}
-		for key, given := range map[string]bool{"key": raw.Key != nil, "ocsp": raw.OCSP != nil} {
-			if given {
-				b.add(at.child(key), "a self-signed certificate has none")
-			}
+	c := Certificate{Key: raw.Key.secret(), OCSP: raw.OCSP.secret(), Names: words(raw.Names)}
+	if raw.Cert != nil {
+		c.Cert, c.SelfSigned = raw.Cert.secret(), raw.Cert.selfSigned
+	}
+	if c.SelfSigned {
+		if raw.Key != nil {
+			b.add(at.child("key"), "is not for a self-signed certificate, which has a key of its own")
+		}
+		if raw.OCSP != nil {
+			b.add(at.child("ocsp"), "is not for a self-signed certificate")
 		}
 		return c
 	}
@@ -154,50 +139,50 @@ func (b *builder) buildCertificate(raw *rawCertificate, at *path) Certificate {
 		b.missing(at, "cert", `is missing: a PEM file, "credential:NAME", or "self-signed" for development`)
 	}
 	if raw.Key == nil {
-		b.missing(at, "key", `is missing: a PEM file or "credential:NAME"`)
+		b.missing(at, "key", `is missing: a PEM file or "credential:NAME"; it may be that of cert`)
 	}
-	if len(raw.Names) > 0 {
+	if raw.Names != nil {
 		b.add(at.child("names"), "is for a self-signed certificate; others have their names")
 	}
-	b.noSelfSigned(at, "key", raw.Key)
-	b.noSelfSigned(at, "ocsp", raw.OCSP)
 	return c
-}
-
-// noSelfSigned reports the word where a file belongs.
-func (b *builder) noSelfSigned(at *path, key string, x *secretFile) {
-	if x != nil && x.File == selfSigned {
-		b.add(at.child(key), `must be an absolute path or "credential:NAME"`)
-	}
 }
 
 func (b *builder) clientCertificate(c *ClientCertificate, raw *rawClientCert, at *path, protocol string) {
 	putText(&c.Mode, raw.Mode)
 	putText(&c.CRLExpired, raw.CRLExpired)
-	putText(&c.Forward, raw.Forward)
-	putBool(&c.ClientCert, raw.ClientCert)
 	c.CA, c.CRL = raw.CA.secret(), raw.CRL.secret()
-	b.noSelfSigned(at, "ca", raw.CA)
-	b.noSelfSigned(at, "crl", raw.CRL)
 	c.SAN = b.matchers(raw.SAN, at.child("san"))
 	c.SPKI, c.Certificate = pins(raw.SPKI), pins(raw.Certificate)
-	c.ForwardDetails = words(raw.ForwardDetails)
 	trusts := raw.CA != nil || len(c.SPKI)+len(c.Certificate) > 0
+	restricts := raw.CRL != nil || len(c.SAN) > 0
 	switch {
-	case c.Mode == "none" && (trusts || raw.CRL != nil || len(c.SAN) > 0) && !b.has(at.child("mode")):
-		b.add(at.child("mode"), `is missing: "request" or "require"`)
-	case c.Mode != "none" && !trusts:
+	case c.Mode == "none" && (trusts || restricts):
+		b.missing(at, "mode", `"request" or "require" is needed: no client is asked for its certificate`)
+	case c.Mode != "none" && !trusts && !b.has(at.child("spki_sha256")) && !b.has(at.child("certificate_sha256")):
 		b.missing(at, "ca", "is missing, and there are no pins: no certificate could be verified")
-	}
-	if raw.CA == nil && (raw.CRL != nil || len(c.SAN) > 0) && c.Mode != "none" {
+	case c.Mode != "none" && raw.CA == nil && restricts:
 		b.missing(at, "ca", "is missing: crl and san say something about certificates that it verifies")
 	}
-	if protocol != "http" {
-		for key, given := range map[string]bool{"forward": raw.Forward != nil, "forward_details": raw.ForwardDetails != nil, "client_cert_header": raw.ClientCert != nil} {
-			if given {
-				b.add(at.child(key), "is for HTTP: a TCP proxy has no headers")
-			}
-		}
+	if raw.CRLExpired != nil && raw.CRL == nil {
+		b.missing(at, "crl", "is missing: crl_expired says something about it")
+	}
+	b.forwardCertificate(c, raw, at, protocol)
+}
+
+// forwardCertificate sets what a backend is told of the client's certificate.
+func (b *builder) forwardCertificate(c *ClientCertificate, raw *rawClientCert, at *path, protocol string) {
+	putText(&c.Forward, raw.Forward)
+	putBool(&c.ClientCert, raw.ClientCert)
+	c.ForwardDetails = words(raw.ForwardDetails)
+	if protocol != ProtocolHTTP {
+		keys := slices.DeleteFunc(given(raw), func(key string) bool {
+			return key != "forward" && key != "forward_details" && key != "client_cert_header"
+		})
+		b.onlyFor(ProtocolHTTP, keys, at)
+		return
+	}
+	if len(c.ForwardDetails) > 0 && c.Forward != "append_forward" && c.Forward != "sanitize_set" && !b.has(at.child("forward")) {
+		b.add(at.child("forward_details"), `needs forward = "append_forward" or "sanitize_set"`)
 	}
 }
 
@@ -221,7 +206,7 @@ func (b *builder) matchers(list []rawSAN, at *path) (out []SANMatcher) {
 		putText(&m.Contains, raw.Contains)
 		keys := []string{"exact", "prefix", "suffix", "contains", "regex"}
 		if b.exclusive(at, keys, raw.Exact != nil, raw.Prefix != nil, raw.Suffix != nil, raw.Contains != nil, raw.Regex != nil) == 0 {
-			b.add(at, "one of exact, prefix, suffix, contains and regex is needed")
+			b.add(at, "needs one of exact, prefix, suffix, contains or regex")
 		}
 		for k, x := range []*string{raw.Exact, raw.Prefix, raw.Suffix, raw.Contains} {
 			if x != nil && *x == "" {
@@ -229,123 +214,10 @@ func (b *builder) matchers(list []rawSAN, at *path) (out []SANMatcher) {
 			}
 		}
 		if m.Type == "ip" && m.Exact != "" {
-			if _, err := netip.ParseAddr(m.Exact); err != nil {
-				b.add(at.child("exact"), "%q is no IP address", m.Exact)
-			}
+			var p prefix
+			b.check(at.child("exact"), p.set(m.Exact))
 		}
 		out = append(out, m)
 	}
 	return out
-}
-
-// buildChains makes the chains of a listener, and reports two that nobody could
-// tell apart.
-func (b *builder) buildChains(raw []rawChain, at *path, l *Listener) (out []*Chain) {
-	same := make(map[string]int)
-	for i := range raw {
-		at := at.at(i)
-		c := b.buildChain(&raw[i], at, l, i)
-		for _, key := range c.conditions() {
-			if j, ok := same[key]; ok && j != i {
-				b.add(at, "has a condition of chain[%d]: %s", j, key)
-			}
-			same[key] = i
-		}
-		out = append(out, c)
-	}
-	return out
-}
-
-func (b *builder) buildChain(raw *rawChain, at *path, l *Listener, i int) *Chain {
-	c := &Chain{Name: fmt.Sprintf("%s.%d", l.Name, i), ServerNames: words(raw.ServerNames), Sources: prefixes(raw.Sources), ALPN: words(raw.ALPN)}
-	if raw.Name != nil {
-		if c.Name = *raw.Name; !isLabel(c.Name) {
-			b.add(at.child("name"), "%q: a name has 1 to %d bytes of visible ASCII, without quotes and \"\\\"", c.Name, maxLabel)
-		}
-	}
-	for _, p := range raw.Ports {
-		c.Ports = append(c.Ports, uint16(p))
-	}
-	putBool(&c.Passthrough, raw.Passthrough)
-	putText(&c.Cluster, raw.Cluster)
-	if c.Cluster != "" {
-		b.known(at.child("cluster"), c.Cluster)
-	}
-	if l.Protocol == "http" {
-		if raw.Cluster != nil {
-			b.add(at.child("cluster"), "an HTTP listener chooses by its routes")
-		}
-		if c.Passthrough {
-			b.add(at.child("passthrough"), `is for protocol = "tcp"`)
-		}
-	}
-	switch {
-	case raw.TLS != nil && c.Passthrough:
-		b.add(at.child("tls"), "excludes passthrough")
-	case raw.TLS != nil:
-		c.TLS = b.buildTLS(raw.TLS, at.child("tls"), l.Protocol)
-	case !c.Passthrough:
-		b.missing(at, "tls", "is missing: the certificates of this chain")
-	}
-	return c
-}
-
-// conditions are all combinations of a chain's conditions, so that two chains with
-// one in common can be found.
-func (c *Chain) conditions() (out []string) {
-	orAny := func(list []string) []string {
-		if len(list) == 0 {
-			return []string{"any"}
-		}
-		return list
-	}
-	var ports, sources []string
-	for _, p := range c.Ports {
-		ports = append(ports, fmt.Sprint(p))
-	}
-	for _, p := range c.Sources {
-		sources = append(sources, p.String())
-	}
-	for _, n := range orAny(c.ServerNames) {
-		for _, p := range orAny(ports) {
-			for _, a := range orAny(c.ALPN) {
-				for _, s := range orAny(sources) {
-					out = append(out, strings.Join([]string{"server name " + n, "port " + p, "ALPN " + a, "source " + s}, ", "))
-				}
-			}
-		}
-	}
-	slices.Sort(out)
-	return slices.Compact(out)
-}
-
-func (b *builder) buildClusterTLS(raw *rawClusterTLS, at *path) *ClusterTLS {
-	t := defaultClusterTLS()
-	putBool(&t.Verify, raw.Verify)
-	b.versions(&t.MinVersion, &t.MaxVersion, raw.MinVersion, raw.MaxVersion, at)
-	b.suites(raw.CipherSuites, t.MinVersion, at)
-	t.CipherSuites, t.Curves, t.ALPN = numbers[uint16](raw.CipherSuites), numbers[tls.CurveID](raw.Curves), words(raw.ALPN)
-	put(&t.Sessions, raw.Sessions)
-	if raw.StartTLS != nil && *raw.StartTLS != "none" {
-		t.StartTLS = *raw.StartTLS
-	}
-	if raw.SNI != nil {
-		t.SNI, t.SNIFromHost = raw.SNI.name, raw.SNI.host
-	}
-	t.CA, t.Cert, t.Key = raw.CA.secret(), raw.Cert.secret(), raw.Key.secret()
-	for key, x := range map[string]*secretFile{"ca": raw.CA, "cert": raw.Cert, "key": raw.Key} {
-		b.noSelfSigned(at, key, x)
-	}
-	t.SAN, t.SPKI, t.Certificate = b.matchers(raw.SAN, at.child("san")), pins(raw.SPKI), pins(raw.Certificate)
-	if (raw.Cert == nil) != (raw.Key == nil) {
-		missing := "key"
-		if raw.Cert == nil {
-			missing = "cert"
-		}
-		b.missing(at, missing, "is missing: a client certificate has both")
-	}
-	if !t.Verify && (raw.CA != nil || len(t.SAN) > 0) {
-		b.add(at.child("verify"), "false makes ca and san useless")
-	}
-	return t
 }

@@ -104,7 +104,7 @@ type Listener struct {
 
 	// Of a TCP listener; of what is above it has the keys of the socket, of
 	// admission, of TLS, timeouts.handshake and timeouts.tunnel.
-	Clusters []WeightedCluster // one element for cluster = "name"
+	Clusters []WeightedCluster // one element for cluster = "name"; nil: each chain has its own
 	TCP      TCP
 }
 

@@ -55,6 +55,7 @@ dns_max_ttl = "5m"
 dns_timeout = "1s"
 buffer_memory = "64 KiB"
 refuse_on_stop = true
+tls = { ticket_secret = "credential:tickets", ticket_rotation = "1h", max_handshakes = 5, max_handshakes_per_source = 0, handshakes_per_turn = 64, hello_bytes = "4KiB", expiry_warning = "1m" }
 [admin]
 socket = "none"
 metrics_address = "127.0.0.1:9090"
@@ -68,6 +69,10 @@ flush_interval = "1s"`)
 		DNSServers: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.53:53"), netip.MustParseAddrPort("[::1]:5353")},
 		DNSMinTTL:  10 * time.Millisecond, DNSMaxTTL: 5 * time.Minute, DNSTimeout: time.Second, BufferMemory: 65536,
 		SplicePipes: 64, SplicePipeSize: 512 << 10, RefuseOnStop: true,
+		TLS: ServerTLS{
+			TicketSecret: Secret{Credential: "tickets"}, TicketRotation: time.Hour, MaxHandshakes: 5, HandshakesPerTurn: 64,
+			HelloBytes: 4096, ExpiryWarning: time.Minute,
+		},
 	})
 	equal(t, "admin", c.Admin, Admin{MetricsAddress: netip.MustParseAddrPort("127.0.0.1:9090")})
 	equal(t, "access log", c.AccessLog, AccessLog{"/var/log/belay.log", "%{client}a", 1000000, time.Second})

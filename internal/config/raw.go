@@ -72,7 +72,7 @@ type rawListener struct {
 	Chains                  []rawChain   `toml:"chain"`
 	ProxyProtocol           *string      `toml:"proxy_protocol" one:"off accept require"`
 	ProxyProtocolFrom       []prefix     `toml:"proxy_protocol_from"`
-	StartTLS                *string      `toml:"starttls" one:"none postgres"`
+	StartTLS                *startTLS    `toml:"starttls" one:"none postgres"`
 	Routes                  []rawRoute   `toml:"route"`
 
 	Cluster  *string       `toml:"cluster"`

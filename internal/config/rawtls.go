@@ -10,7 +10,7 @@ type rawServerTLS struct {
 	MaxHandshakesPerSource *int        `toml:"max_handshakes_per_source" min:"0" max:"1000000"`
 	HandshakesPerTurn      *int        `toml:"handshakes_per_turn" min:"1" max:"64"`
 	HelloBytes             *size       `toml:"hello_bytes" min:"4096" max:"65536"`
-	ExpiryWarning          *duration   `toml:"expiry_warning" min:"0s" max:"8760h"`
+	ExpiryWarning          *duration   `toml:"expiry_warning" min:"1m" max:"8760h"`
 }
 
 type rawTLS struct {
@@ -26,7 +26,7 @@ type rawTLS struct {
 }
 
 type rawCertificate struct {
-	Cert  *secretFile `toml:"cert"`
+	Cert  *certFile   `toml:"cert"`
 	Key   *secretFile `toml:"key"`
 	OCSP  *secretFile `toml:"ocsp"`
 	Names []altName   `toml:"names"`
@@ -80,5 +80,5 @@ type rawClusterTLS struct {
 	CipherSuites []cipherSuite `toml:"cipher_suites"`
 	Curves       []curve       `toml:"curves"`
 	Sessions     *int          `toml:"sessions" min:"0" max:"1000000"`
-	StartTLS     *string       `toml:"starttls" one:"none postgres"`
+	StartTLS     *startTLS     `toml:"starttls" one:"none postgres"`
 }

@@ -30,7 +30,9 @@ func schema(t reflect.Type, at string, keys map[string]reflect.StructField) {
 			f := t.Field(i)
 			key := at + "." + f.Tag.Get("toml")
 			keys[key] = f
-			schema(f.Type, key, keys)
+			if key != "listener.NAME.chain[].tls" { // as listener.NAME.tls
+				schema(f.Type, key, keys)
+			}
 		}
 	}
 }
@@ -132,7 +134,9 @@ func collect(v any, at string, keys map[string]bool) {
 // What the reference calls a default is one.
 func TestReferenceHasTheDefaults(t *testing.T) {
 	c := mustParse(t, reference(t))
-	equal(t, "server", c.Server, defaultServer())
+	server := defaultServer()
+	server.TLS.TicketSecret = c.Server.TLS.TicketSecret
+	equal(t, "server", c.Server, server)
 	equal(t, "admin", c.Admin, defaultAdmin())
 	equal(t, "access log", c.AccessLog, defaultAccessLog())
 	equal(t, "hot restart", c.HotRestart, defaultHotRestart())
@@ -147,6 +151,15 @@ func TestReferenceHasTheDefaults(t *testing.T) {
 	want.Address, want.Protocol, want.Clusters = db.Address, ProtocolTCP, db.Clusters
 	equal(t, "TCP listener", db, want)
 
+	tls := defaultTLS()
+	secure := c.Listeners[slices.IndexFunc(c.Listeners, func(l *Listener) bool { return l.Name == "secure" })].TLS
+	tls.Certificates, tls.ALPN = secure.Certificates, []string{"http/1.1"}
+	tls.CipherSuites, tls.Curves = secure.CipherSuites, secure.Curves
+	given := secure.Client
+	given.CRLExpired, given.Forward, given.ClientCert = tls.Client.CRLExpired, tls.Client.Forward, tls.Client.ClientCert
+	tls.Client = given
+	equal(t, "TLS", secure, tls)
+
 	retry := defaultRetry()
 	got := l.Routes[0].Retry
 	retry.On, retry.Statuses, retry.Attempts = got.On, got.Statuses, 1
@@ -159,6 +172,13 @@ func TestReferenceHasTheDefaults(t *testing.T) {
 	cluster := defaultCluster("app")
 	cluster.Endpoints = app.Endpoints
 	equal(t, "cluster", app, cluster)
+
+	remote := c.Clusters[slices.IndexFunc(c.Clusters, func(c *Cluster) bool { return c.Name == "remote" })].TLS
+	clusterTLS := defaultClusterTLS()
+	clusterTLS.CA, clusterTLS.Cert, clusterTLS.Key = remote.CA, remote.Cert, remote.Key
+	clusterTLS.SAN, clusterTLS.SPKI, clusterTLS.Certificate = remote.SAN, remote.SPKI, remote.Certificate
+	clusterTLS.CipherSuites, clusterTLS.Curves = remote.CipherSuites, remote.Curves
+	equal(t, "cluster TLS", remote, clusterTLS)
 }
 
 // Every line with a key says what it is.

@@ -16,7 +16,7 @@ func (b *builder) tcpListener(l *Listener, raw *rawListener, at *path) {
 	b.onlyFor(ProtocolHTTP, given(&raw.HTTP1), at.child("http1"))
 	put(&l.TCP.ConnectAttempts, raw.TCP.ConnectAttempts)
 	putBool(&l.TCP.Splice, raw.TCP.Splice)
-	if b.exclusive(at, []string{"cluster", "clusters"}, raw.Cluster != nil, raw.Clusters != nil) == 0 {
+	if b.exclusive(at, []string{"cluster", "clusters"}, raw.Cluster != nil, raw.Clusters != nil) == 0 && !chainsLead(raw) {
 		b.add(at, `needs cluster or clusters: where protocol = "tcp" leads`)
 	}
 	if raw.Cluster != nil {
@@ -26,6 +26,13 @@ func (b *builder) tcpListener(l *Listener, raw *rawListener, at *path) {
 	if raw.Clusters != nil {
 		l.Clusters = b.weighted(raw.Clusters, at.child("clusters"))
 	}
+}
+
+// chainsLead tells whether every connection that is served meets a chain with a
+// cluster of its own.
+func chainsLead(raw *rawListener) bool {
+	without := func(c rawChain) bool { return c.Cluster == nil }
+	return raw.TLS == nil && len(raw.Chains) > 0 && !slices.ContainsFunc(raw.Chains, without)
 }
 
 // onlyFor reports keys that belong to another protocol.

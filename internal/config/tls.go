@@ -26,7 +26,7 @@ type TLS struct {
 	MaxVersion   uint16        // default tls.VersionTLS13
 	CipherSuites []uint16      // of TLS 1.2; nil: those of Go
 	Curves       []tls.CurveID // nil: those of Go, post-quantum first
-	ALPN         []string      // default: http/1.1 for HTTP, none for TCP
+	ALPN         []string      // default: http/1.1 for HTTP, postgresql with starttls = "postgres", else none
 	OCSPPolicy   string        // "lenient" (default), "strict", "must_staple"
 	Client       ClientCertificate
 	Tickets      bool // key session_tickets: sessions may be resumed; default true
@@ -64,8 +64,8 @@ type ClientCertificate struct {
 	SAN            []SANMatcher
 	SPKI           [][32]byte // SHA-256 of SubjectPublicKeyInfo; one must match if there is one
 	Certificate    [][32]byte // SHA-256 of the certificate
-	Forward        string     // X-Forwarded-Client-Cert; default "sanitize"
-	ForwardDetails []string   // of "subject", "cert", "chain", "dns", "uri", "issuer"
+	Forward        string     // X-Forwarded-Client-Cert: "sanitize" (default), "forward_only", "append_forward", "sanitize_set", "always_forward_only"
+	ForwardDetails []string   // of "cert", "chain", "subject", "uri", "dns"
 	ClientCert     bool       // RFC 9440 Client-Cert and Client-Cert-Chain
 }
 

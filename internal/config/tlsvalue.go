@@ -73,6 +73,16 @@ var curves = []struct {
 	{"X25519", tls.X25519}, {"secp256r1", tls.CurveP256}, {"secp384r1", tls.CurveP384}, {"secp521r1", tls.CurveP521},
 }
 
+// CurveName is the name of a curve as the key curves has it.
+func CurveName(id tls.CurveID) string {
+	for _, c := range curves {
+		if c.id == id {
+			return c.name
+		}
+	}
+	return id.String()
+}
+
 func (x *curve) set(v any) error {
 	s, err := text(v)
 	if err != nil {
@@ -106,6 +116,9 @@ func (x *alpnName) set(v any) error {
 type serverName string
 
 func (x *serverName) set(v any) error {
+	if v == "*" {
+		return errors.New(`"*" is no name; leave the key out for every name`)
+	}
 	var h hostPattern
 	if err := h.set(v); err != nil {
 		return err
@@ -150,19 +163,48 @@ func (x *secretFile) set(v any) error {
 		x.Credential = name
 		return nil
 	}
-	if s == selfSigned {
-		x.File = s
-		return nil
-	}
 	if !strings.HasPrefix(s, "/") || strings.ContainsRune(s, 0) {
-		return fmt.Errorf(`%q must be an absolute path or "credential:NAME"`, s)
+		return fmt.Errorf(`%q is neither an absolute path nor "credential:NAME"`, s)
 	}
 	x.File = s
 	return nil
 }
 
-// selfSigned is the cert of a certificate for development.
-const selfSigned = "self-signed"
+// secret is what was given.
+func (x *secretFile) secret() Secret {
+	if x == nil {
+		return Secret{}
+	}
+	return Secret(*x)
+}
+
+// certFile is a secretFile, or "self-signed" for a certificate made for development.
+type certFile struct {
+	secretFile
+	selfSigned bool
+}
+
+func (x *certFile) set(v any) error {
+	if x.selfSigned = v == "self-signed"; x.selfSigned {
+		return nil
+	}
+	err := x.secretFile.set(v)
+	if _, ok := v.(string); ok && err != nil {
+		err = fmt.Errorf(`%w; "self-signed" would make one`, err)
+	}
+	return err
+}
+
+// startTLS is the protocol in which TLS is asked for.
+type startTLS string
+
+// protocol is "" for none.
+func (x *startTLS) protocol() string {
+	if x == nil || *x == "none" {
+		return ""
+	}
+	return string(*x)
+}
 
 // pin is a SHA-256, in hexadecimal digits with or without colons, or in base64.
 type pin [32]byte
@@ -186,7 +228,7 @@ func (x *pin) set(v any) error {
 // certDetail is one part of X-Forwarded-Client-Cert.
 type certDetail string
 
-var certDetails = []string{"subject", "cert", "chain", "dns", "uri", "issuer"}
+var certDetails = []string{"cert", "chain", "subject", "uri", "dns"}
 
 func (x *certDetail) set(v any) error {
 	s, err := text(v)
