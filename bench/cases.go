@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 )
 
 // benchCase is one row of the comparison.
@@ -41,6 +42,9 @@ var cases = []benchCase{
 	{name: "rate", title: "Small replies at a fixed rate of 8000/s (open loop), 64 connections", load: openLoad(8000, 64)},
 	{name: "idle", title: "Idle keep-alive connections (9500, each after one request)", load: idleLoad(9500, "/small")},
 }
+
+// allCases are those of all sections.
+func allCases() []benchCase { return slices.Concat(cases, inTLS(tlsCases), tcpCases) }
 
 // post is a wrk script that sends a body of n bytes.
 func post(n int) string {

@@ -13,7 +13,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strings"
 	"time"
 )
@@ -81,7 +80,7 @@ func run(s *settings) error {
 	var out strings.Builder
 	fmt.Fprintf(&out, "%s\n", lab.conditions())
 	section := ""
-	for _, c := range slices.Concat(cases, inTLS(tlsCases), tcpCases) {
+	for _, c := range allCases() {
 		if s.only != "" && !strings.Contains(c.name, s.only) {
 			continue
 		}
