@@ -30,7 +30,6 @@ const DefaultMaxSessions = 1024
 // Client is the TLS towards a cluster.
 type Client struct {
 	options  ClientOptions
-	protocol protocol
 	verifier verifier
 	store    *Store
 	cert     *resource
@@ -50,7 +49,7 @@ type clientSnapshot struct {
 // all that is wrong with the options.
 func (s *Store) Client(o ClientOptions) (*Client, error) {
 	c := &Client{options: o, store: s}
-	protocol, problems := o.protocol()
+	problems := o.Check()
 	v, wrong := o.Server.compile()
 	problems = append(problems, wrong...)
 	if o.Insecure && (o.Server.CA != "" || o.Server.CRL != "" || len(v.sans) > 0 || v.pinned()) {
@@ -66,7 +65,7 @@ func (s *Store) Client(o ClientOptions) (*Client, error) {
 	if err := errors.Join(problems...); err != nil {
 		return nil, fmt.Errorf("tls to %s: %w", o.Name, err)
 	}
-	c.protocol, c.verifier = protocol, v
+	c.verifier = v
 	if c.options.MaxSessions <= 0 {
 		c.options.MaxSessions = DefaultMaxSessions
 	}
@@ -225,7 +224,7 @@ func (w *Worker) Len() int { return len(w.entries) }
 
 func (w *Worker) configure(e *entry, s *clientSnapshot) *tls.Config {
 	c, name, now := w.client, e.of.name, w.client.store.options.Now
-	config := c.protocol.config()
+	config := c.options.config()
 	config.ServerName, config.Time = name, now
 	config.InsecureSkipVerify = true // VerifyConnection does it, on resumption too
 	if !c.options.Insecure {

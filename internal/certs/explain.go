@@ -79,12 +79,13 @@ func (c *Server) Explain(q Query) Explanation {
 	if q.TLS12 {
 		version = tls.VersionTLS12
 	}
-	version = min(version, c.protocol.max)
+	least, most := c.options.versions()
+	version = min(version, most)
 	e.Version = tls.VersionName(version)
-	if version < c.protocol.min {
-		e.Refused = "no common version: the chain wants at least " + tls.VersionName(c.protocol.min)
+	if version < least {
+		e.Refused = "no common version: the chain wants at least " + tls.VersionName(least)
 	}
-	e.alpn(q.ALPN, c.protocol.alpn)
+	e.alpn(q.ALPN, c.options.ALPN)
 	return e
 }
 

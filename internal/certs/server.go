@@ -34,7 +34,6 @@ type ServerOptions struct {
 // goroutine, workers above all; the rest is for the control plane.
 type Server struct {
 	options  ServerOptions
-	protocol protocol
 	verifier verifier // without what comes from files
 	store    *Store
 	certs    []*resource
@@ -59,8 +58,7 @@ func (s *Store) Server(o ServerOptions) (*Server, error) {
 	if len(o.Certificates) == 0 {
 		problems = append(problems, errors.New("no certificate"))
 	}
-	protocol, wrong := o.protocol()
-	problems = append(problems, wrong...)
+	problems = append(problems, o.Check()...)
 	v, wrong := o.Client.compile()
 	problems = append(problems, wrong...)
 	v.required = o.ClientAuth == ClientRequire
@@ -70,7 +68,7 @@ func (s *Store) Server(o ServerOptions) (*Server, error) {
 	if err := errors.Join(problems...); err != nil {
 		return nil, fmt.Errorf("tls %s: %w", o.Name, err)
 	}
-	c.protocol, c.verifier = protocol, v
+	c.verifier = v
 	var all []*resource
 	for _, source := range o.Certificates {
 		all = append(all, s.add(certificateResource(source)))
@@ -144,7 +142,7 @@ func (c *Server) rebuild(now time.Time) {
 	if len(list) == 0 || !ok {
 		return
 	}
-	s := &serverSnapshot{index: newIndex(list, c.options.OCSP, now), config: c.protocol.config()}
+	s := &serverSnapshot{index: newIndex(list, c.options.OCSP, now), config: c.options.config()}
 	if c.options.ClientAuth != ClientNone {
 		h := sha256.New()
 		fmt.Fprintf(h, "client auth %d\n", c.options.ClientAuth)

@@ -191,12 +191,15 @@ func TestServerOptionsChecked(t *testing.T) {
 	_, err := NewStore(Options{}).Server(ServerOptions{
 		Name: "web", ClientAuth: ClientRequire,
 		Client: Trust{SANs: []SANMatcher{{SANDNS, MatchRegex, "("}, {SANIP, MatchExact, "x"}}, CRL: "crl"},
-		Params: Params{MinVersion: "1.3", MaxVersion: "1.2", CipherSuites: []string{"TLS_AES_128_GCM_SHA256", "TLS_RSA_WITH_RC4_128_SHA", "X"}, Curves: []string{"P-1"}},
+		Params: Params{
+			MinVersion: tls.VersionTLS13, MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{tls.TLS_AES_128_GCM_SHA256, tls.TLS_RSA_WITH_RC4_128_SHA, 0xfefe},
+			Curves: []tls.CurveID{0}, ALPN: []string{""},
+		},
 	})
 	if err == nil {
 		t.Fatal("no error")
 	}
-	for _, want := range []string{"no certificate", "above maximum", "cannot be chosen", "insecure", `"X" is unknown`, `"P-1" is unknown`, "missing closing", "no IP address", "a CA file is needed", "neither a CA nor a pin"} {
+	for _, want := range []string{"no certificate", "above maximum", "cannot be chosen", "TLS_RSA_WITH_RC4_128_SHA is insecure", "0xFEFE is insecure or unknown", "curve 0", "1 to 255 bytes", "missing closing", "no IP address", "a CA file is needed", "neither a CA nor a pin"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("no %q in %v", want, err)
 		}

@@ -96,6 +96,9 @@ func (b *builder) buildServer() Server {
 	putBool(&s.RefuseOnStop, raw.RefuseOnStop)
 	put(&s.SplicePipes, raw.SplicePipes)
 	put(&s.SplicePipeSize, raw.SplicePipeSize)
+	if at != nil {
+		b.buildServerTLS(&s.TLS, &raw.TLS, at.child("tls"))
+	}
 	if raw.LogLevel != nil {
 		// The decoder took only the names of slog, in lower case.
 		_ = s.LogLevel.UnmarshalText([]byte(*raw.LogLevel))

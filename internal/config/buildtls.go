@@ -6,29 +6,22 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"time"
 )
 
-// defaultTLS is what a listener has that says no more than its certificate.
-func defaultTLS() *TLS {
-	return &TLS{
-		MinVersion: tls.VersionTLS12, MaxVersion: tls.VersionTLS13,
-		OCSPPolicy: "lenient", HandshakeTimeout: 10 * time.Second,
-		Client:  ClientCertificate{Mode: "none", CRLExpired: "refuse", Forward: "sanitize"},
-		Tickets: Tickets{Enabled: true, Rotation: 12 * time.Hour},
-	}
+// buildServerTLS makes server.tls.
+func (b *builder) buildServerTLS(t *ServerTLS, raw *rawServerTLS, at *path) {
+	b.noSelfSigned(at, "ticket_secret", raw.TicketSecret)
+	t.TicketSecret = raw.TicketSecret.secret()
+	put(&t.TicketRotation, raw.TicketRotation)
+	put(&t.MaxHandshakes, raw.MaxHandshakes)
+	put(&t.MaxHandshakesPerSource, raw.MaxHandshakesPerSource)
+	put(&t.HandshakesPerTurn, raw.HandshakesPerTurn)
+	put(&t.HelloBytes, raw.HelloBytes)
+	put(&t.ExpiryWarning, raw.ExpiryWarning)
 }
 
-func defaultClusterTLS() *ClusterTLS {
-	return &ClusterTLS{
-		Verify: true, SNIFromHost: true, MinVersion: tls.VersionTLS12, MaxVersion: tls.VersionTLS13,
-		Sessions: 64, HandshakeTimeout: 10 * time.Second,
-	}
-}
-
-// buildTLS makes the context of a listener or a chain, whose name is in those of
-// its certificates.
-func (b *builder) buildTLS(raw *rawTLS, at *path, name, protocol string) *TLS {
+// buildTLS makes the context of a listener or a chain.
+func (b *builder) buildTLS(raw *rawTLS, at *path, protocol string) *TLS {
 	t := defaultTLS()
 	if protocol == "http" {
 		t.ALPN = []string{"http/1.1"}
@@ -43,17 +36,14 @@ func (b *builder) buildTLS(raw *rawTLS, at *path, name, protocol string) *TLS {
 		b.httpProtocols(t.ALPN, at.child("alpn"))
 	}
 	putText(&t.OCSPPolicy, raw.OCSPPolicy)
-	put(&t.HandshakeTimeout, raw.HandshakeTimeout)
 	if len(raw.Certificates) == 0 {
 		b.missing(at, "certificates", `no certificate; write for example certificates = [{ cert = "/etc/belay/tls/a.pem", key = "/etc/belay/tls/a.key" }]`)
 	}
 	for i := range raw.Certificates {
-		t.Certificates = append(t.Certificates, b.buildCertificate(&raw.Certificates[i], at.child("certificates").at(i), fmt.Sprintf("%s.%d", name, i)))
+		t.Certificates = append(t.Certificates, b.buildCertificate(&raw.Certificates[i], at.child("certificates").at(i)))
 	}
 	b.clientCertificate(&t.Client, &raw.Client, at.child("client_certificate"), protocol)
-	putBool(&t.Tickets.Enabled, raw.Tickets.Enabled)
-	put(&t.Tickets.Rotation, raw.Tickets.Rotation)
-	t.Tickets.Secret = raw.Tickets.Secret.secret()
+	putBool(&t.Tickets, raw.Tickets)
 	return t
 }
 
@@ -76,7 +66,7 @@ func (b *builder) listenerTLS(l *Listener, raw *rawListener, at *path) {
 		b.add(at.child("proxy_protocol"), `is missing: "accept" or "require"`)
 	}
 	if raw.TLS != nil {
-		l.TLS = b.buildTLS(raw.TLS, at.child("tls"), l.Name, l.Protocol)
+		l.TLS = b.buildTLS(raw.TLS, at.child("tls"), l.Protocol)
 	}
 	l.Chains = b.buildChains(raw.Chains, at.child("chain"), l)
 	first := make(map[string]int)
@@ -85,6 +75,21 @@ func (b *builder) listenerTLS(l *Listener, raw *rawListener, at *path) {
 			b.add(at.child("chain").at(i).child("name"), "%q is the name of chain[%d] as well", c.Name, j)
 		}
 		first[c.Name] = i
+	}
+	b.startTLS(l, raw, at)
+}
+
+// startTLS is for protocols without HTTP whose clients ask for TLS in the clear.
+func (b *builder) startTLS(l *Listener, raw *rawListener, at *path) {
+	if raw.StartTLS == nil || *raw.StartTLS == "none" {
+		return
+	}
+	l.StartTLS = *raw.StartTLS
+	switch at := at.child("starttls"); {
+	case l.Protocol == ProtocolHTTP:
+		b.add(at, "is only for protocol = %q", ProtocolTCP)
+	case raw.TLS == nil && len(raw.Chains) == 0:
+		b.add(at, "needs tls or chain: there is no TLS to start")
 	}
 }
 
@@ -134,13 +139,8 @@ func (b *builder) httpProtocols(list []string, at *path) {
 	}
 }
 
-func (b *builder) buildCertificate(raw *rawCertificate, at *path, name string) Certificate {
-	c := Certificate{Name: name, Cert: raw.Cert.secret(), Key: raw.Key.secret(), OCSP: raw.OCSP.secret(), Names: words(raw.Names)}
-	if raw.Name != nil {
-		if c.Name = *raw.Name; !isLabel(c.Name) {
-			b.add(at.child("name"), "%q: a name has 1 to %d bytes of visible ASCII, without quotes and \"\\\"", c.Name, maxLabel)
-		}
-	}
+func (b *builder) buildCertificate(raw *rawCertificate, at *path) Certificate {
+	c := Certificate{Cert: raw.Cert.secret(), Key: raw.Key.secret(), OCSP: raw.OCSP.secret(), Names: words(raw.Names)}
 	if c.SelfSigned = c.Cert.File == selfSigned; c.SelfSigned {
 		c.Cert = Secret{}
 		for key, given := range map[string]bool{"key": raw.Key != nil, "ocsp": raw.OCSP != nil} {
@@ -283,7 +283,7 @@ func (b *builder) buildChain(raw *rawChain, at *path, l *Listener, i int) *Chain
 	case raw.TLS != nil && c.Passthrough:
 		b.add(at.child("tls"), "excludes passthrough")
 	case raw.TLS != nil:
-		c.TLS = b.buildTLS(raw.TLS, at.child("tls"), c.Name, l.Protocol)
+		c.TLS = b.buildTLS(raw.TLS, at.child("tls"), l.Protocol)
 	case !c.Passthrough:
 		b.missing(at, "tls", "is missing: the certificates of this chain")
 	}
@@ -326,7 +326,6 @@ func (b *builder) buildClusterTLS(raw *rawClusterTLS, at *path) *ClusterTLS {
 	b.suites(raw.CipherSuites, t.MinVersion, at)
 	t.CipherSuites, t.Curves, t.ALPN = numbers[uint16](raw.CipherSuites), numbers[tls.CurveID](raw.Curves), words(raw.ALPN)
 	put(&t.Sessions, raw.Sessions)
-	put(&t.HandshakeTimeout, raw.HandshakeTimeout)
 	if raw.StartTLS != nil && *raw.StartTLS != "none" {
 		t.StartTLS = *raw.StartTLS
 	}

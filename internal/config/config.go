@@ -43,16 +43,6 @@ type Server struct {
 	RefuseOnStop   bool // SIGTERM closes the listen sockets and takes them out of systemd's store; default false
 }
 
-type ServerTLS struct {
-	TicketSecret           Secret
-	TicketRotation         time.Duration
-	MaxHandshakes          int
-	MaxHandshakesPerSource int
-	HandshakesPerTurn      int
-	HelloBytes             int
-	ExpiryWarning          time.Duration
-}
-
 // Admin is the [admin] table.
 type Admin struct {
 	Socket         string         // Unix socket, mode 0600; default /run/belay/admin.sock; "" (key = "none"): no admin API
@@ -109,11 +99,11 @@ type Listener struct {
 	Chains                  []*Chain       // in file order
 	ProxyProtocol           string         // "off" (default), "accept" a header if there is one, "require" it
 	ProxyProtocolFrom       []netip.Prefix // peers that may send one
+	StartTLS                string         // "" (default) or "postgres": the client asks for TLS in the clear; TCP listeners with TLS or chains only
 	Routes                  []*Route       // in file order
 
-	StartTLS string
 	// Of a TCP listener; of what is above it has the keys of the socket, of
-	// admission, and timeouts.tunnel.
+	// admission, of TLS, timeouts.handshake and timeouts.tunnel.
 	Clusters []WeightedCluster // one element for cluster = "name"
 	TCP      TCP
 }
@@ -137,8 +127,8 @@ type ListenerTimeouts struct {
 	Idle      time.Duration // keep-alive connection with no request; default 75s
 	Write     time.Duration // client takes no byte of a reply for so long; default 30s
 	Request   time.Duration // whole request, head complete to reply end; default 0 (none); 504 if no reply byte went out, else reset
-	Handshake time.Duration
 	Tunnel    time.Duration // upgraded or TCP connection without a byte either way; default 1h
+	Handshake time.Duration // accept to the end of the PROXY header, STARTTLS and the TLS handshake; default 10s; never 0
 }
 
 // ListenerLimits is listener.NAME.limits.
@@ -264,7 +254,7 @@ type Cluster struct {
 	Name                     string
 	Balance                  string // "round_robin" (default), "least_request", "random"
 	Endpoints                []Endpoint
-	ConnectTimeout           time.Duration // default 5s; 503 (connect-timeout)
+	ConnectTimeout           time.Duration // TCP and TLS; default 5s; 503 (connect-timeout)
 	FirstByteTimeout         time.Duration // request sent to first reply byte; default 60s; 504
 	BodyTimeout              time.Duration // no byte of a reply body for so long; default 60s
 	WriteTimeout             time.Duration // upstream takes no byte of the request for so long; default 30s; 504

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"crypto/tls"
 	"log/slog"
 	"time"
 )
@@ -18,8 +19,15 @@ func defaultServer() Server {
 		BufferMemory: 16 << 20,
 
 		SplicePipes:    64,
-		TLS:            ServerTLS{TicketRotation: 12 * time.Hour, MaxHandshakes: 10000, MaxHandshakesPerSource: 100, HandshakesPerTurn: 4, HelloBytes: 16 << 10, ExpiryWarning: 336 * time.Hour},
 		SplicePipeSize: 512 << 10,
+		TLS: ServerTLS{
+			TicketRotation:         12 * time.Hour,
+			MaxHandshakes:          10000,
+			MaxHandshakesPerSource: 100,
+			HandshakesPerTurn:      4,
+			HelloBytes:             16 << 10,
+			ExpiryWarning:          14 * 24 * time.Hour,
+		},
 	}
 }
 
@@ -61,11 +69,12 @@ func defaultListener(name string) *Listener {
 
 		ProxyProtocol: "off",
 		Timeouts: ListenerTimeouts{
-			Head:   10 * time.Second,
-			Body:   30 * time.Second,
-			Idle:   75 * time.Second,
-			Write:  30 * time.Second,
-			Tunnel: time.Hour, Handshake: 10 * time.Second,
+			Head:      10 * time.Second,
+			Body:      30 * time.Second,
+			Idle:      75 * time.Second,
+			Write:     30 * time.Second,
+			Tunnel:    time.Hour,
+			Handshake: 10 * time.Second,
 		},
 		Limits: ListenerLimits{
 			RequestLine:     8 << 10,
@@ -122,5 +131,26 @@ func defaultCluster(name string) *Cluster {
 		MaxIdle:           128,
 		ResponseHeadBytes: 80 << 10,
 		ResponseFields:    200,
+	}
+}
+
+// defaultTLS is what a listener has that says no more than its certificate.
+func defaultTLS() *TLS {
+	return &TLS{
+		MinVersion: tls.VersionTLS12,
+		MaxVersion: tls.VersionTLS13,
+		OCSPPolicy: "lenient",
+		Client:     ClientCertificate{Mode: "none", CRLExpired: "refuse", Forward: "sanitize"},
+		Tickets:    true,
+	}
+}
+
+func defaultClusterTLS() *ClusterTLS {
+	return &ClusterTLS{
+		Verify:      true,
+		SNIFromHost: true,
+		MinVersion:  tls.VersionTLS12,
+		MaxVersion:  tls.VersionTLS13,
+		Sessions:    1024,
 	}
 }

@@ -138,6 +138,7 @@ func (raw *rawTimeouts) put(t *ListenerTimeouts) {
 	put(&t.Write, raw.Write)
 	put(&t.Request, raw.Request)
 	put(&t.Tunnel, raw.Tunnel)
+	put(&t.Handshake, raw.Handshake)
 }
 
 func (raw *rawLimits) put(l *ListenerLimits) {

@@ -5,19 +5,20 @@ package config
 // key; a test compares.
 
 type rawServer struct {
-	Workers        *int        `toml:"workers" min:"0" max:"1024"`
-	StopTime       *duration   `toml:"stop_time" min:"0s" max:"24h"`
-	MaxConnections *int        `toml:"max_connections" min:"0" max:"2147483647"`
-	LogLevel       *string     `toml:"log_level" one:"debug info warn error"`
-	LogFormat      *string     `toml:"log_format" one:"text json"`
-	DNSServers     []dnsServer `toml:"dns_servers"`
-	DNSMinTTL      *duration   `toml:"dns_min_ttl" min:"1ms" max:"24h"`
-	DNSMaxTTL      *duration   `toml:"dns_max_ttl" min:"1ms" max:"24h"`
-	DNSTimeout     *duration   `toml:"dns_timeout" min:"1ms" max:"1m"`
-	BufferMemory   *size       `toml:"buffer_memory" min:"0" max:"1099511627776"`
-	RefuseOnStop   *bool       `toml:"refuse_on_stop"`
-	SplicePipes    *int        `toml:"splice_pipes" min:"0" max:"65536"`
-	SplicePipeSize *size       `toml:"splice_pipe_size" min:"65536" max:"16777216"`
+	Workers        *int         `toml:"workers" min:"0" max:"1024"`
+	StopTime       *duration    `toml:"stop_time" min:"0s" max:"24h"`
+	MaxConnections *int         `toml:"max_connections" min:"0" max:"2147483647"`
+	LogLevel       *string      `toml:"log_level" one:"debug info warn error"`
+	LogFormat      *string      `toml:"log_format" one:"text json"`
+	DNSServers     []dnsServer  `toml:"dns_servers"`
+	DNSMinTTL      *duration    `toml:"dns_min_ttl" min:"1ms" max:"24h"`
+	DNSMaxTTL      *duration    `toml:"dns_max_ttl" min:"1ms" max:"24h"`
+	DNSTimeout     *duration    `toml:"dns_timeout" min:"1ms" max:"1m"`
+	BufferMemory   *size        `toml:"buffer_memory" min:"0" max:"1099511627776"`
+	RefuseOnStop   *bool        `toml:"refuse_on_stop"`
+	SplicePipes    *int         `toml:"splice_pipes" min:"0" max:"65536"`
+	SplicePipeSize *size        `toml:"splice_pipe_size" min:"65536" max:"16777216"`
+	TLS            rawServerTLS `toml:"tls"`
 }
 
 type rawAdmin struct {
@@ -71,6 +72,7 @@ type rawListener struct {
 	Chains                  []rawChain   `toml:"chain"`
 	ProxyProtocol           *string      `toml:"proxy_protocol" one:"off accept require"`
 	ProxyProtocolFrom       []prefix     `toml:"proxy_protocol_from"`
+	StartTLS                *string      `toml:"starttls" one:"none postgres"`
 	Routes                  []rawRoute   `toml:"route"`
 
 	Cluster  *string       `toml:"cluster"`
@@ -84,12 +86,13 @@ type rawTCP struct {
 }
 
 type rawTimeouts struct {
-	Head    *duration `toml:"head" min:"0s" max:"8760h"`
-	Body    *duration `toml:"body" min:"0s" max:"8760h"`
-	Idle    *duration `toml:"idle" min:"0s" max:"8760h"`
-	Write   *duration `toml:"write" min:"0s" max:"8760h"`
-	Request *duration `toml:"request" min:"0s" max:"8760h"`
-	Tunnel  *duration `toml:"tunnel" min:"0s" max:"8760h"`
+	Head      *duration `toml:"head" min:"0s" max:"8760h"`
+	Body      *duration `toml:"body" min:"0s" max:"8760h"`
+	Idle      *duration `toml:"idle" min:"0s" max:"8760h"`
+	Write     *duration `toml:"write" min:"0s" max:"8760h"`
+	Request   *duration `toml:"request" min:"0s" max:"8760h"`
+	Tunnel    *duration `toml:"tunnel" min:"0s" max:"8760h"`
+	Handshake *duration `toml:"handshake" min:"100ms" max:"10m"`
 }
 
 type rawLimits struct {

@@ -1,27 +1,35 @@
 package config
 
-// The raw tables of TLS: those of a listener, of one of its chains, and of a
+// The raw tables of TLS: those of the process, of a listener, of one of its chains, and of a
 // cluster.
 
+type rawServerTLS struct {
+	TicketSecret           *secretFile `toml:"ticket_secret"`
+	TicketRotation         *duration   `toml:"ticket_rotation" min:"1m" max:"168h"`
+	MaxHandshakes          *int        `toml:"max_handshakes" min:"1" max:"1000000"`
+	MaxHandshakesPerSource *int        `toml:"max_handshakes_per_source" min:"0" max:"1000000"`
+	HandshakesPerTurn      *int        `toml:"handshakes_per_turn" min:"1" max:"64"`
+	HelloBytes             *size       `toml:"hello_bytes" min:"4096" max:"65536"`
+	ExpiryWarning          *duration   `toml:"expiry_warning" min:"0s" max:"8760h"`
+}
+
 type rawTLS struct {
-	Certificates     []rawCertificate `toml:"certificates"`
-	MinVersion       *tlsVersion      `toml:"min_version"`
-	MaxVersion       *tlsVersion      `toml:"max_version"`
-	CipherSuites     []cipherSuite    `toml:"cipher_suites"`
-	Curves           []curve          `toml:"curves"`
-	ALPN             []alpnName       `toml:"alpn"`
-	OCSPPolicy       *string          `toml:"ocsp_policy" one:"lenient strict must_staple"`
-	HandshakeTimeout *duration        `toml:"handshake_timeout" min:"100ms" max:"10m"`
-	Client           rawClientCert    `toml:"client_certificate"`
-	Tickets          rawTickets       `toml:"tickets"`
+	Certificates []rawCertificate `toml:"certificates"`
+	MinVersion   *tlsVersion      `toml:"min_version"`
+	MaxVersion   *tlsVersion      `toml:"max_version"`
+	CipherSuites []cipherSuite    `toml:"cipher_suites"`
+	Curves       []curve          `toml:"curves"`
+	ALPN         []alpnName       `toml:"alpn"`
+	OCSPPolicy   *string          `toml:"ocsp_policy" one:"lenient strict must_staple"`
+	Client       rawClientCert    `toml:"client_certificate"`
+	Tickets      *bool            `toml:"session_tickets"`
 }
 
 type rawCertificate struct {
-	Name  *string      `toml:"name"`
-	Cert  *secretFile  `toml:"cert"`
-	Key   *secretFile  `toml:"key"`
-	OCSP  *secretFile  `toml:"ocsp"`
-	Names []serverName `toml:"names"`
+	Cert  *secretFile `toml:"cert"`
+	Key   *secretFile `toml:"key"`
+	OCSP  *secretFile `toml:"ocsp"`
+	Names []altName   `toml:"names"`
 }
 
 type rawClientCert struct {
@@ -35,12 +43,6 @@ type rawClientCert struct {
 	Forward        *string      `toml:"forward" one:"sanitize forward_only append_forward sanitize_set always_forward_only"`
 	ForwardDetails []certDetail `toml:"forward_details"`
 	ClientCert     *bool        `toml:"client_cert_header"`
-}
-
-type rawTickets struct {
-	Enabled  *bool       `toml:"enabled"`
-	Secret   *secretFile `toml:"secret"`
-	Rotation *duration   `toml:"rotation" min:"1m" max:"168h"`
 }
 
 type rawSAN struct {
@@ -64,20 +66,19 @@ type rawChain struct {
 }
 
 type rawClusterTLS struct {
-	Verify           *bool         `toml:"verify"`
-	CA               *secretFile   `toml:"ca"`
-	SNI              *upstreamSNI  `toml:"sni"`
-	SAN              []rawSAN      `toml:"san"`
-	SPKI             []pin         `toml:"spki_sha256"`
-	Certificate      []pin         `toml:"certificate_sha256"`
-	Cert             *secretFile   `toml:"cert"`
-	Key              *secretFile   `toml:"key"`
-	ALPN             []alpnName    `toml:"alpn"`
-	MinVersion       *tlsVersion   `toml:"min_version"`
-	MaxVersion       *tlsVersion   `toml:"max_version"`
-	CipherSuites     []cipherSuite `toml:"cipher_suites"`
-	Curves           []curve       `toml:"curves"`
-	Sessions         *int          `toml:"sessions" min:"0" max:"1000000"`
-	HandshakeTimeout *duration     `toml:"handshake_timeout" min:"100ms" max:"10m"`
-	StartTLS         *string       `toml:"starttls" one:"none postgres"`
+	Verify       *bool         `toml:"verify"`
+	CA           *secretFile   `toml:"ca"`
+	SNI          *upstreamSNI  `toml:"sni"`
+	SAN          []rawSAN      `toml:"san"`
+	SPKI         []pin         `toml:"spki_sha256"`
+	Certificate  []pin         `toml:"certificate_sha256"`
+	Cert         *secretFile   `toml:"cert"`
+	Key          *secretFile   `toml:"key"`
+	ALPN         []alpnName    `toml:"alpn"`
+	MinVersion   *tlsVersion   `toml:"min_version"`
+	MaxVersion   *tlsVersion   `toml:"max_version"`
+	CipherSuites []cipherSuite `toml:"cipher_suites"`
+	Curves       []curve       `toml:"curves"`
+	Sessions     *int          `toml:"sessions" min:"0" max:"1000000"`
+	StartTLS     *string       `toml:"starttls" one:"none postgres"`
 }

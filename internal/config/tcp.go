@@ -11,7 +11,7 @@ var httpKeys = []string{"trusted_proxies", "x_forwarded", "request_id", "server_
 
 func (b *builder) tcpListener(l *Listener, raw *rawListener, at *path) {
 	b.onlyFor(ProtocolHTTP, slices.DeleteFunc(given(raw), func(key string) bool { return !slices.Contains(httpKeys, key) }), at)
-	b.onlyFor(ProtocolHTTP, slices.DeleteFunc(given(&raw.Timeouts), func(key string) bool { return key == "tunnel" }), at.child("timeouts"))
+	b.onlyFor(ProtocolHTTP, slices.DeleteFunc(given(&raw.Timeouts), func(key string) bool { return key == "tunnel" || key == "handshake" }), at.child("timeouts"))
 	b.onlyFor(ProtocolHTTP, given(&raw.Limits), at.child("limits"))
 	b.onlyFor(ProtocolHTTP, given(&raw.HTTP1), at.child("http1"))
 	put(&l.TCP.ConnectAttempts, raw.TCP.ConnectAttempts)

@@ -7,28 +7,37 @@ import (
 	"time"
 )
 
+// ServerTLS is server.tls: what TLS has once in a process.
+type ServerTLS struct {
+	TicketSecret           Secret        // ticket keys are derived from it, the same on every machine; zero: random ones
+	TicketRotation         time.Duration // a ticket key encrypts for so long; default 12h
+	MaxHandshakes          int           // open at a time over all workers, of clients; one more sheds the oldest; default 10000
+	MaxHandshakesPerSource int           // open at a time of one address; default 100; 0: no limit
+	HandshakesPerTurn      int           // that one turn of a worker's loop moves on; default 4
+	HelloBytes             int           // the largest ClientHello; default 16KiB
+	ExpiryWarning          time.Duration // before a certificate expires; default 336h
+}
+
 // TLS is listener.NAME.tls, or the tls of one of its chains: how a client is
 // answered.
 type TLS struct {
-	Certificates     []Certificate
-	MinVersion       uint16        // tls.VersionTLS12 (default) or tls.VersionTLS13
-	MaxVersion       uint16        // default tls.VersionTLS13
-	CipherSuites     []uint16      // of TLS 1.2; nil: those of Go
-	Curves           []tls.CurveID // nil: those of Go, post-quantum first
-	ALPN             []string      // default: http/1.1 for HTTP, none for TCP
-	OCSPPolicy       string        // "lenient" (default), "strict", "must_staple"
-	HandshakeTimeout time.Duration // first byte to the end of the handshake; default 10s
-	Client           ClientCertificate
-	Tickets          Tickets
+	Certificates []Certificate
+	MinVersion   uint16        // tls.VersionTLS12 (default) or tls.VersionTLS13
+	MaxVersion   uint16        // default tls.VersionTLS13
+	CipherSuites []uint16      // of TLS 1.2; nil: those of Go
+	Curves       []tls.CurveID // nil: those of Go, post-quantum first
+	ALPN         []string      // default: http/1.1 for HTTP, none for TCP
+	OCSPPolicy   string        // "lenient" (default), "strict", "must_staple"
+	Client       ClientCertificate
+	Tickets      bool // key session_tickets: sessions may be resumed; default true
 }
 
 // Certificate is one element of certificates. Either SelfSigned, or Cert and Key.
 type Certificate struct {
-	Name       string // in logs and statistics; default: LISTENER[.CHAIN].INDEX
 	Cert, Key  Secret
-	OCSP       Secret // zero: none
-	SelfSigned bool   // cert = "self-signed"
-	Names      []string
+	OCSP       Secret   // zero: none
+	SelfSigned bool     // cert = "self-signed"
+	Names      []string // of a self-signed one: DNS names and IP addresses; nil: localhost and its addresses
 }
 
 // Secret is where a key, a certificate or a list comes from: a file, or a credential
@@ -60,13 +69,6 @@ type ClientCertificate struct {
 	ClientCert     bool       // RFC 9440 Client-Cert and Client-Cert-Chain
 }
 
-// Tickets is tls.tickets.
-type Tickets struct {
-	Enabled  bool          // default true
-	Secret   Secret        // keys derived from it, the same on every machine; zero: random ones
-	Rotation time.Duration // default 12h
-}
-
 // SANMatcher is one element of san: one of the subject alternative names of the
 // type must match. Exactly one of the others is set.
 type SANMatcher struct {
@@ -91,20 +93,19 @@ type Chain struct {
 
 // ClusterTLS is cluster.NAME.tls.
 type ClusterTLS struct {
-	Verify           bool   // default true
-	CA               Secret // zero: the system's roots
-	SNI              string // fixed name; "" if SNIFromHost, or none is sent
-	SNIFromHost      bool   // the host of each request, or of the endpoint's address; the default
-	SAN              []SANMatcher
-	SPKI             [][32]byte
-	Certificate      [][32]byte
-	Cert, Key        Secret
-	ALPN             []string
-	MinVersion       uint16
-	MaxVersion       uint16
-	CipherSuites     []uint16
-	Curves           []tls.CurveID
-	Sessions         int // remembered per endpoint; default 64; 0: none
-	HandshakeTimeout time.Duration
-	StartTLS         string // "" or "postgres"
+	Verify       bool         // default true
+	CA           Secret       // zero: the system's roots
+	SNI          string       // fixed name; "" if SNIFromHost, or none is sent
+	SNIFromHost  bool         // the host of each request, or of the endpoint's address; the default
+	SAN          []SANMatcher // instead of the server name
+	SPKI         [][32]byte
+	Certificate  [][32]byte
+	Cert, Key    Secret // zero: no certificate is shown
+	ALPN         []string
+	MinVersion   uint16
+	MaxVersion   uint16
+	CipherSuites []uint16
+	Curves       []tls.CurveID
+	Sessions     int    // remembered per worker, one for each endpoint and server name; default 1024; 0: none
+	StartTLS     string // "" (default) or "postgres": asked for before the handshake
 }

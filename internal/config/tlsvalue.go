@@ -69,8 +69,8 @@ var curves = []struct {
 	name string
 	id   tls.CurveID
 }{
-	{"X25519MLKEM768", tls.X25519MLKEM768}, {"X25519", tls.X25519},
-	{"secp256r1", tls.CurveP256}, {"secp384r1", tls.CurveP384}, {"secp521r1", tls.CurveP521},
+	{"X25519MLKEM768", tls.X25519MLKEM768}, {"SecP256r1MLKEM768", tls.SecP256r1MLKEM768}, {"SecP384r1MLKEM1024", tls.SecP384r1MLKEM1024},
+	{"X25519", tls.X25519}, {"secp256r1", tls.CurveP256}, {"secp384r1", tls.CurveP384}, {"secp521r1", tls.CurveP521},
 }
 
 func (x *curve) set(v any) error {
@@ -115,6 +115,22 @@ func (x *serverName) set(v any) error {
 	}
 	*x = serverName(h)
 	return nil
+}
+
+// altName is a name in a certificate: a server name or an IP address.
+type altName string
+
+func (x *altName) set(v any) error {
+	if s, ok := v.(string); ok {
+		if ip, err := netip.ParseAddr(s); err == nil && ip.Zone() == "" {
+			*x = altName(ip.Unmap().String())
+			return nil
+		}
+	}
+	var n serverName
+	err := n.set(v)
+	*x = altName(n)
+	return err
 }
 
 const credentialPrefix = "credential:"

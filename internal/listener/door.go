@@ -202,7 +202,9 @@ func (d *Door) recycle(e *entrant) {
 		return
 	}
 	hello := e.hello
-	hello.Reset()
+	if hello != nil {
+		hello.Reset()
+	}
 	*e = entrant{d: d, hello: hello, next: d.free}
 	d.free = e
 	d.freed++

@@ -353,7 +353,7 @@ func TestTakeState(t *testing.T) {
 	r := newRig(t, "")
 	at := time.Unix(1234, 0).UTC()
 	r.takeState([]hotrestart.Blob{
-		{Owner: "tickets", Version: 1, Data: []byte("x")},
+		{Owner: "of a later version", Version: 1, Data: []byte("x")},
 		{Owner: stateDNS, Version: cluster.StateVersion + 1, Data: []byte("x")},
 		{Owner: stateDNS, Version: cluster.StateVersion, Data: []byte("\xff garbage")},
 		{Owner: stateDrain, Version: stateDrainVersion, Data: []byte("garbage")},

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"time"
 
@@ -30,7 +31,7 @@ func (s *Server) openStore() {
 		return
 	}
 	s.tls.store = certs.NewStore(certs.Options{
-		Files:          certs.Files{Credentials: s.credentials()},
+		Files:          certs.Files{Credentials: os.Getenv("CREDENTIALS_DIRECTORY")},
 		Warn:           c.ExpiryWarning,
 		TicketRotation: c.TicketRotation,
 		TicketSecret:   c.TicketSecret.String(),
