@@ -45,7 +45,7 @@ var tlsCases = []benchCase{
 		load: handshakeLoad(handshakeClients, tls.X25519, false), columns: handshakeColumns},
 	{name: "tls-resumed", title: "Resumed TLS 1.3 handshakes (PSK with X25519), one request each, which the proxy answers itself",
 		load: handshakeLoad(handshakeClients, tls.X25519, true), columns: handshakeColumns},
-	{name: "tls-pq", title: "Full TLS 1.3 handshakes, post-quantum (X25519MLKEM768, ECDSA P-256); only the servers that can",
+	{name: "tls-handshake-pq", title: "Full TLS 1.3 handshakes, post-quantum (X25519MLKEM768, ECDSA P-256); only the servers that can",
 		load: handshakeLoad(handshakeClients, tls.X25519MLKEM768, false), columns: handshakeColumns, needs: tls.X25519MLKEM768},
 	{name: "tls-calm", title: fmt.Sprintf("Established TLS connections at a fixed rate of %d/s, %d connections, no flood", floodRate, floodConns),
 		load: openLoad(floodRate, floodConns), columns: latencyColumns},
