@@ -1,20 +1,33 @@
 package main
 
 import (
+	"crypto/tls"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 )
 
 // benchCase is one row of the comparison.
 type benchCase struct {
-	name  string
-	title string
-	log   bool // access logs on
-	load  func(l *lab, url string) (sample, error)
-	size  int64               // bytes of a request that is bulk; 0: requests are counted
-	of    func(*lab) []server // nil: those of the lab
+	name    string
+	section string // heading above the first case that has it; "": none
+	title   string
+	log     bool // access logs on
+	load    func(l *lab, url string) (sample, error)
+	size    int64                          // bytes of a request that is bulk; 0: requests are counted
+	of      func(*lab) ([]server, error)   // nil: those of the lab
+	scheme  string                         // of the URL; "": http
+	warm    func(l *lab, url string) error // before the load; nil: small requests of wrk
+	needs   tls.CurveID                    // servers that cannot exchange keys by it are left out; 0: all can
+	columns []column                       // nil: those that fit what was measured
 }
+
+// Sections of the document.
+const (
+	sectionTLS = "TLS"
+	sectionTCP = "TCP proxy"
+)
 
 // cases in the order of the document.
 var cases = []benchCase{
@@ -27,14 +40,11 @@ var cases = []benchCase{
 	{name: "up-10m", title: "10 MiB request bodies, 8 connections", load: wrkLoad(8, "/sink", post(10<<20))},
 	{name: "connect", title: "A new connection for each request, 64 clients", load: wrkLoad(64, "/small", `wrk.headers["Connection"] = "close"`)},
 	{name: "rate", title: "Small replies at a fixed rate of 8000/s (open loop), 64 connections", load: openLoad(8000, 64)},
-	{name: "idle", title: "Idle keep-alive connections (9500, each after one request)", load: idleLoad(9500)},
-	{name: "tcp-small-64", title: "TCP proxy: small messages, 64 connections", load: wrkLoad(64, "/small", ""), of: tcpServers(true)},
-	{name: "tcp-small-1", title: "TCP proxy: small messages, 1 connection", load: wrkLoad(1, "/small", ""), of: tcpServers(true)},
-	{name: "tcp-splice-1", title: "TCP proxy: bulk, 1 connection, spliced", load: wrkLoad(1, "/10m", ""), size: 10 << 20, of: tcpServers(true)},
-	{name: "tcp-splice-8", title: "TCP proxy: bulk, 8 connections, spliced", load: wrkLoad(8, "/10m", ""), size: 10 << 20, of: tcpServers(true)},
-	{name: "tcp-copy-1", title: "TCP proxy: bulk, 1 connection, copied", load: wrkLoad(1, "/10m", ""), size: 10 << 20, of: tcpServers(false)},
-	{name: "tcp-copy-8", title: "TCP proxy: bulk, 8 connections, copied", load: wrkLoad(8, "/10m", ""), size: 10 << 20, of: tcpServers(false)},
+	{name: "idle", title: "Idle keep-alive connections (9500, each after one request)", load: idleLoad(9500, "/small")},
 }
+
+// allCases are those of all sections.
+func allCases() []benchCase { return slices.Concat(cases, inTLS(tlsCases), tcpCases) }
 
 // post is a wrk script that sends a body of n bytes.
 func post(n int) string {
@@ -134,7 +144,7 @@ func writeWWW(dir string) error {
 	if err := os.MkdirAll(www, 0o755); err != nil {
 		return err
 	}
-	for name, n := range map[string]int{"16k": 16 << 10, "10m": 10 << 20} {
+	for name, n := range map[string]int{"16k": 16 << 10, "1m": 1 << 20, "10m": 10 << 20} {
 		if err := os.WriteFile(filepath.Join(www, name), make([]byte, n), 0o644); err != nil {
 			return err
 		}

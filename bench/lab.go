@@ -23,6 +23,7 @@ type lab struct {
 	small   int // port of the file backend
 	sink    int // port of the backend that swallows bodies
 	servers []server
+	db      *database // nil: not started yet
 }
 
 // server is one of the measured programs.
@@ -37,7 +38,9 @@ type sample struct {
 	requests       int64
 	seconds        float64
 	p50, p99, p999 time.Duration // 0: not measured
-	rssPerConn     float64       // bytes; 0: not measured
+	mean           time.Duration
+	rssPerConn     float64 // bytes; 0: not measured
+	handshakes     float64 // a second, of a flood beside the requests
 	errors         int64
 	bytes          int64 // of bulk; 0: requests are counted
 
@@ -61,15 +64,32 @@ func newLab(s *settings, dir string) (*lab, error) {
 	if err := l.backend.Start(); err != nil {
 		return nil, err
 	}
-	l.servers = []server{
-		{"belay", l.belay},
-		{"nginx", l.conf("nginx", nginxConf, []string{"nginx", "-c", "%s", "-p", dir})},
-		{"haproxy", l.conf("haproxy", haproxyConf, []string{"haproxy", "-db", "-f", "%s"})},
-	}
+	l.servers = l.httpServers(belayConf, nginxConf, haproxyConf)
 	return l, waitPort(l.small)
 }
 
-func (l *lab) close() { stop(l.backend) }
+// httpServers are the measured programs with these configurations.
+func (l *lab) httpServers(belay, nginx, haproxy string) []server {
+	return []server{
+		{"belay", l.belay(belay)},
+		{"nginx", l.conf("nginx", nginx, []string{"nginx", "-c", "%s", "-p", l.dir})},
+		{"haproxy", l.conf("haproxy", haproxy, []string{"haproxy", "-db", "-f", "%s"})},
+	}
+}
+
+func (l *lab) close() {
+	l.db.stop()
+	stop(l.backend)
+}
+
+// stayOffServer keeps this process, whose goroutines are clients and the backend
+// for uploads, on the core of load and backend.
+func (l *lab) stayOffServer() error {
+	if out, err := l.pinned(l.s.loadCPU, "taskset", "-acp", l.s.loadCPU, strconv.Itoa(os.Getpid())).Output(); err != nil {
+		return fmt.Errorf("taskset: %w: %s", err, out)
+	}
+	return nil
+}
 
 // startSink serves the backend for uploads from this process.
 func (l *lab) startSink() error {
@@ -105,18 +125,20 @@ func (l *lab) pinned(cpu, name string, args ...string) *exec.Cmd {
 	return c
 }
 
-func (l *lab) belay(port int, logs bool) (*exec.Cmd, error) {
-	out := "none"
-	if logs {
-		out = filepath.Join(l.dir, "belay-access.log")
+func (l *lab) belay(text string) func(int, bool) (*exec.Cmd, error) {
+	return func(port int, logs bool) (*exec.Cmd, error) {
+		out := "none"
+		if logs {
+			out = filepath.Join(l.dir, "belay-access.log")
+		}
+		conf := filepath.Join(l.dir, "belay.toml")
+		if err := os.WriteFile(conf, fmt.Appendf(nil, text, l.dir, port, out, l.small, l.sink), 0o644); err != nil {
+			return nil, err
+		}
+		c := l.pinned(l.s.serverCPU, l.s.belayd, "--config", conf)
+		c.Stderr = nil
+		return c, nil
 	}
-	conf := filepath.Join(l.dir, "belay.toml")
-	if err := os.WriteFile(conf, fmt.Appendf(nil, belayConf, l.dir, port, out, l.small, l.sink), 0o644); err != nil {
-		return nil, err
-	}
-	c := l.pinned(l.s.serverCPU, l.s.belayd, "--config", conf)
-	c.Stderr = nil
-	return c, nil
 }
 
 // conf makes a start function from a configuration template.
@@ -160,8 +182,17 @@ func (l *lab) conf(name, text string, args []string) func(int, bool) (*exec.Cmd,
 // measure runs one case: every server once per round, in turn.
 func (l *lab) measure(c benchCase) (string, error) {
 	servers := l.servers
+	var err error
 	if c.of != nil {
-		servers = c.of(l)
+		if servers, err = c.of(l); err != nil {
+			return "", err
+		}
+	}
+	if servers = l.wanted(servers); len(servers) == 0 {
+		return "", fmt.Errorf("no server has %q in its name", l.s.servers)
+	}
+	if servers, err = l.able(c, servers); err != nil {
+		return "", err
 	}
 	results := make([][]sample, len(servers))
 	for range l.s.runs {
@@ -176,38 +207,65 @@ func (l *lab) measure(c benchCase) (string, error) {
 	return format(c, servers, results), nil
 }
 
+// wanted are the servers that the flag names; without it all.
+func (l *lab) wanted(servers []server) []server {
+	if l.s.servers == "" {
+		return servers
+	}
+	return slices.DeleteFunc(slices.Clone(servers), func(s server) bool {
+		return !slices.ContainsFunc(strings.Split(l.s.servers, ","), func(name string) bool { return strings.Contains(s.name, name) })
+	})
+}
+
 // once starts a server, warms it up, loads it and reads what it used.
 func (l *lab) once(srv server, c benchCase) (sample, error) {
-	port := freePort()
-	cmd, err := srv.command(port, c.log)
-	if err != nil {
-		return sample{}, err
-	}
-	if err := cmd.Start(); err != nil {
-		return sample{}, err
-	}
-	defer stop(cmd)
-	if err := waitPort(port); err != nil {
-		return sample{}, err
-	}
-	url := fmt.Sprintf("http://127.0.0.1:%d", port)
-	if err := l.warm(url); err != nil {
-		return sample{}, err
-	}
-	l2 := *l
-	l2.backend = cmd // for loads that look at the server itself
-	u0, s0 := cpuTimes(cmd.Process.Pid)
-	m, err := c.load(&l2, url)
-	u1, s1 := cpuTimes(cmd.Process.Pid)
-	m.user, m.system = u1-u0, s1-s0
-	m.bytes = c.size * m.requests
+	var m sample
+	err := l.while(srv, c, func(cmd *exec.Cmd, url string) error {
+		warm := warmUp
+		if c.warm != nil {
+			warm = c.warm
+		}
+		if err := warm(l, url); err != nil {
+			return fmt.Errorf("warm-up: %w", err)
+		}
+		l2 := *l
+		l2.backend = cmd // for loads that look at the server itself
+		u0, s0 := cpuTimes(cmd.Process.Pid)
+		var err error
+		m, err = c.load(&l2, url)
+		u1, s1 := cpuTimes(cmd.Process.Pid)
+		m.user, m.system = u1-u0, s1-s0
+		m.bytes = c.size * m.requests
+		return err
+	})
 	return m, err
 }
 
-func (l *lab) warm(url string) error {
+// while runs a function while a server answers.
+func (l *lab) while(srv server, c benchCase, do func(cmd *exec.Cmd, url string) error) error {
+	port := freePort()
+	cmd, err := srv.command(port, c.log)
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	defer stop(cmd)
+	if err := waitPort(port); err != nil {
+		return err
+	}
+	scheme := "http"
+	if c.scheme != "" {
+		scheme = c.scheme
+	}
+	return do(cmd, fmt.Sprintf("%s://127.0.0.1:%d", scheme, port))
+}
+
+func warmUp(l *lab, url string) error {
 	out, err := l.pinned(l.s.loadCPU, "wrk", "-t1", "-c32", "-d1s", url+"/small").Output()
 	if err != nil {
-		return fmt.Errorf("warm-up: %w: %s", err, out)
+		return fmt.Errorf("%w: %s", err, out)
 	}
 	return nil
 }

@@ -2,6 +2,8 @@ package main
 
 import (
 	"bufio"
+	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -12,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -55,50 +58,81 @@ func wrkLoad(conns int, path, script string) func(*lab, string) (sample, error) 
 // has its own schedule, and latency counts from the time a request was due.
 func openLoad(rate, conns int) func(*lab, string) (sample, error) {
 	return func(l *lab, url string) (sample, error) {
-		addr := strings.TrimPrefix(url, "http://")
-		var mu sync.Mutex
-		var all []time.Duration
-		var errs int64
-		var wg sync.WaitGroup
-		begin := time.Now().Add(50 * time.Millisecond)
-		gap := time.Duration(conns) * time.Second / time.Duration(rate)
-		for i := range conns {
-			wg.Add(1)
-			go func() {
-				defer wg.Done()
-				lat, err := paced(addr, begin.Add(gap*time.Duration(i)/time.Duration(conns)), gap, l.s.duration)
-				mu.Lock()
-				defer mu.Unlock()
-				all = append(all, lat...)
-				if err != nil {
-					errs++
-				}
-			}()
+		open, err := establish(url, conns)
+		defer hangUp(open)
+		if err != nil {
+			return sample{}, err
 		}
-		wg.Wait()
-		slices.Sort(all)
-		if len(all) == 0 {
-			return sample{}, fmt.Errorf("no reply")
-		}
-		at := func(q float64) time.Duration { return all[min(len(all)-1, int(q*float64(len(all))))] }
-		return sample{requests: int64(len(all)), seconds: l.s.duration.Seconds(), p50: at(.5), p99: at(.99), p999: at(.999), errors: errs}, nil
+		return paceAll(open, rate, l.s.duration)
 	}
 }
 
-// paced is one connection's requests.
-func paced(addr string, first time.Time, gap, length time.Duration) ([]time.Duration, error) {
-	c, err := net.Dial("tcp", addr)
-	if err != nil {
+// establish makes connections; those that it returns are the caller's to close,
+// also with an error.
+func establish(url string, conns int) ([]net.Conn, error) {
+	dial := dialer(url, tls.X25519)
+	var open []net.Conn
+	for range conns {
+		c, err := dial()
+		if err != nil {
+			return open, err
+		}
+		open = append(open, c)
+	}
+	return open, nil
+}
+
+func hangUp(open []net.Conn) {
+	for _, c := range open {
+		_ = c.Close()
+	}
+}
+
+// paceAll sends rate requests a second, spread over the connections.
+func paceAll(open []net.Conn, rate int, length time.Duration) (sample, error) {
+	times := make([][]time.Duration, len(open))
+	var errs atomic.Int64
+	var wg sync.WaitGroup
+	begin := time.Now().Add(50 * time.Millisecond)
+	gap := time.Duration(len(open)) * time.Second / time.Duration(rate)
+	for i, c := range open {
+		wg.Go(func() {
+			var err error
+			times[i], err = paced(c, begin.Add(gap*time.Duration(i)/time.Duration(len(open))), gap, length)
+			if err != nil {
+				errs.Add(1)
+			}
+		})
+	}
+	wg.Wait()
+	m, err := latencies(times)
+	m.seconds, m.errors = length.Seconds(), errs.Load()
+	return m, err
+}
+
+// latencies is a sample of requests by how long they took.
+func latencies(times [][]time.Duration) (sample, error) {
+	all := slices.Concat(times...)
+	if len(all) == 0 {
+		return sample{}, errors.New("no reply")
+	}
+	slices.Sort(all)
+	at := func(q float64) time.Duration { return all[min(len(all)-1, int(q*float64(len(all))))] }
+	return sample{requests: int64(len(all)), p50: at(.5), p99: at(.99), p999: at(.999)}, nil
+}
+
+// paced is one connection's requests. A server that lets it wait for ever fails it.
+func paced(c net.Conn, first time.Time, gap, length time.Duration) ([]time.Duration, error) {
+	if err := c.SetDeadline(first.Add(length + replyWait)); err != nil {
 		return nil, err
 	}
-	defer c.Close()
 	r := bufio.NewReader(c)
 	var lat []time.Duration
 	for due := first; due.Before(first.Add(length)); due = due.Add(gap) {
 		if d := time.Until(due); d > 0 {
 			time.Sleep(d)
 		}
-		if err := request(c, r); err != nil {
+		if err := request(c, r, "/small"); err != nil {
 			return lat, err
 		}
 		lat = append(lat, time.Since(due))
@@ -107,8 +141,8 @@ func paced(addr string, first time.Time, gap, length time.Duration) ([]time.Dura
 }
 
 // request sends a small request and reads the reply.
-func request(c net.Conn, r *bufio.Reader) error {
-	if _, err := io.WriteString(c, "GET /small HTTP/1.1\r\nHost: bench\r\n\r\n"); err != nil {
+func request(c net.Conn, r *bufio.Reader, path string) error {
+	if _, err := io.WriteString(c, "GET "+path+" HTTP/1.1\r\nHost: bench\r\n\r\n"); err != nil {
 		return err
 	}
 	length := 0
@@ -131,23 +165,19 @@ func request(c net.Conn, r *bufio.Reader) error {
 
 // idleLoad opens connections, has one request answered on each, and measures
 // the memory that they cost the server.
-func idleLoad(conns int) func(*lab, string) (sample, error) {
+func idleLoad(conns int, path string) func(*lab, string) (sample, error) {
 	return func(l *lab, url string) (sample, error) {
-		addr := strings.TrimPrefix(url, "http://")
+		dial := dialer(url, tls.X25519)
 		before := rss(l.backend.Process.Pid)
 		var open []net.Conn
-		defer func() {
-			for _, c := range open {
-				c.Close()
-			}
-		}()
+		defer func() { hangUp(open) }()
 		for range conns {
-			c, err := net.Dial("tcp", addr)
+			c, err := dial()
 			if err != nil {
 				return sample{}, err
 			}
 			open = append(open, c)
-			if err := request(c, bufio.NewReader(c)); err != nil {
+			if err := request(c, bufio.NewReader(c), path); err != nil {
 				return sample{}, err
 			}
 		}

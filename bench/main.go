@@ -23,6 +23,7 @@ type settings struct {
 	runs               int
 	duration           time.Duration
 	only               string
+	servers            string
 	reloads            int
 	write              string
 	serverCPU, loadCPU string
@@ -35,6 +36,7 @@ func main() {
 	flag.IntVar(&s.runs, "runs", 7, "runs of each server and case")
 	flag.DurationVar(&s.duration, "duration", 5*time.Second, "length of a run")
 	flag.StringVar(&s.only, "only", "", "run only the cases, or with -reloads the servers, whose name contains this")
+	flag.StringVar(&s.servers, "servers", "", "measure only servers whose name contains one of these, separated by commas")
 	flag.IntVar(&s.reloads, "reloads", 0, "reload each server so often under load, instead of the cases")
 	flag.StringVar(&s.write, "write", "", "replace the tables of this Markdown file")
 	flag.StringVar(&s.serverCPU, "server-cpu", "1", "core of the measured server")
@@ -64,6 +66,9 @@ func run(s *settings) error {
 		return err
 	}
 	defer lab.close()
+	if err := lab.stayOffServer(); err != nil {
+		return err
+	}
 	if s.reloads > 0 {
 		table, err := lab.reloads(s.reloads)
 		if err != nil {
@@ -74,13 +79,18 @@ func run(s *settings) error {
 	}
 	var out strings.Builder
 	fmt.Fprintf(&out, "%s\n", lab.conditions())
-	for _, c := range cases {
+	section := ""
+	for _, c := range allCases() {
 		if s.only != "" && !strings.Contains(c.name, s.only) {
 			continue
 		}
 		table, err := lab.measure(c)
 		if err != nil {
 			return fmt.Errorf("%s: %w", c.name, err)
+		}
+		if c.section != section {
+			section = c.section
+			table = "\n## " + section + "\n" + table
 		}
 		fmt.Print(table)
 		out.WriteString(table)

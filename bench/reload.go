@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -21,10 +20,6 @@ type reloadSample struct {
 
 // reloads measures every server in turn and returns the tables.
 func (l *lab) reloads(n int) (string, error) {
-	// The clients are in this process: they keep off the server's core.
-	if out, err := l.pinned(l.s.loadCPU, "taskset", "-acp", l.s.loadCPU, fmt.Sprint(os.Getpid())).Output(); err != nil {
-		return "", fmt.Errorf("taskset: %w: %s", err, out)
-	}
 	servers := slices.DeleteFunc(l.reloaders(), func(r reloader) bool { return !strings.Contains(r.name, l.s.only) })
 	if len(servers) == 0 {
 		return "", fmt.Errorf("no server has %q in its name", l.s.only)

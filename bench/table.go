@@ -42,6 +42,42 @@ var bulkColumns = []column{
 	{"errors", "", 0, func(m sample) float64 { return float64(m.errors) }},
 }
 
+// perCPUSecond is how many requests the server does in a second of its CPU time.
+func perCPUSecond(m sample) float64 {
+	return float64(m.requests) / max(0.01, (m.user+m.system).Seconds())
+}
+
+func millis(of func(sample) time.Duration) func(sample) float64 {
+	return func(m sample) float64 { return float64(of(m).Microseconds()) / 1e3 }
+}
+
+var handshakeColumns = []column{
+	{"handshakes/CPU-second", "", 1, perCPUSecond},
+	{"user", "µs", -1, func(m sample) float64 { return perRequest(m.user, m) }},
+	{"system", "µs", -1, func(m sample) float64 { return perRequest(m.system, m) }},
+	{"throughput", "/s", 1, func(m sample) float64 { return float64(m.requests) / m.seconds }},
+	{"errors", "", 0, func(m sample) float64 { return float64(m.errors) }},
+}
+
+var latencyColumns = []column{
+	{"p50", "ms", -1, millis(func(m sample) time.Duration { return m.p50 })},
+	{"p99", "ms", -1, millis(func(m sample) time.Duration { return m.p99 })},
+	{"p99.9", "ms", -1, millis(func(m sample) time.Duration { return m.p999 })},
+	{"throughput", "/s", 1, func(m sample) float64 { return float64(m.requests) / m.seconds }},
+	{"errors", "", 0, func(m sample) float64 { return float64(m.errors) }},
+}
+
+var floodColumns = append(slices.Clone(latencyColumns),
+	column{"flood answered", "/s", 1, func(m sample) float64 { return m.handshakes }},
+	column{"server busy", "%", 0, func(m sample) float64 { return 100 * (m.user + m.system).Seconds() / m.seconds }})
+
+var queryColumns = []column{
+	{"latency average", "ms", -1, func(m sample) float64 { return float64(m.mean.Nanoseconds()) / 1e6 }},
+	{"CPU/query", "µs", -1, func(m sample) float64 { return perRequest(m.user+m.system, m) }},
+	{"throughput", "/s", 1, func(m sample) float64 { return float64(m.requests) / m.seconds }},
+	{"errors", "", 0, func(m sample) float64 { return float64(m.errors) }},
+}
+
 var idleColumns = []column{
 	{"memory/connection", "bytes", -1, func(m sample) float64 { return m.rssPerConn }},
 }
@@ -50,6 +86,8 @@ var idleColumns = []column{
 func format(c benchCase, servers []server, results [][]sample) string {
 	columns := loadColumns
 	switch m := results[0][0]; {
+	case c.columns != nil:
+		columns = c.columns
 	case m.rssPerConn != 0:
 		columns = idleColumns
 	case m.bytes != 0:
@@ -71,7 +109,11 @@ func format(c benchCase, servers []server, results [][]sample) string {
 			medians[i] = med
 			fmt.Fprintf(&b, " %s (%s–%s) |", short(med), short(lo), short(hi))
 		}
-		fmt.Fprintf(&b, " %s |\n", ratio(col.better, medians))
+		over := "–"
+		if strings.HasPrefix(servers[0].name, "belay") {
+			over = ratio(col.better, medians)
+		}
+		fmt.Fprintf(&b, " %s |\n", over)
 	}
 	return b.String()
 }

@@ -9,12 +9,23 @@ import (
 )
 
 // The cases of the TCP proxy: wrk speaks HTTP with the file backend through it, so
-// a request is so many bytes in one direction.
+// a request is so many bytes in one direction; pgbench speaks with a PostgreSQL.
+
+var tcpCases = []benchCase{
+	{name: "tcp-small-64", section: sectionTCP, title: "Small messages, 64 connections", load: wrkLoad(64, "/small", ""), of: tcpServers(true)},
+	{name: "tcp-small-1", section: sectionTCP, title: "Small messages, 1 connection", load: wrkLoad(1, "/small", ""), of: tcpServers(true)},
+	{name: "tcp-splice-1", section: sectionTCP, title: "Bulk, 1 connection, spliced", load: wrkLoad(1, "/10m", ""), size: 10 << 20, of: tcpServers(true)},
+	{name: "tcp-splice-8", section: sectionTCP, title: "Bulk, 8 connections, spliced", load: wrkLoad(8, "/10m", ""), size: 10 << 20, of: tcpServers(true)},
+	{name: "tcp-copy-1", section: sectionTCP, title: "Bulk, 1 connection, copied", load: wrkLoad(1, "/10m", ""), size: 10 << 20, of: tcpServers(false)},
+	{name: "tcp-copy-8", section: sectionTCP, title: "Bulk, 8 connections, copied", load: wrkLoad(8, "/10m", ""), size: 10 << 20, of: tcpServers(false)},
+	{name: "tcp-pgbench-1", section: sectionTCP, title: "PostgreSQL: pgbench, select-only, 1 connection", load: pgbenchLoad(1), warm: pgbenchWarm, of: pgServers, columns: queryColumns},
+	{name: "tcp-pgbench-8", section: sectionTCP, title: "PostgreSQL: pgbench, select-only, 8 connections", load: pgbenchLoad(8), warm: pgbenchWarm, of: pgServers, columns: queryColumns},
+}
 
 // tcpServers are the measured programs as TCP proxies before the file backend;
 // spliced, or copying through 64 KiB (nginx and belay; HAProxy has 16).
-func tcpServers(spliced bool) func(*lab) []server {
-	return func(l *lab) []server {
+func tcpServers(spliced bool) func(*lab) ([]server, error) {
+	return func(l *lab) ([]server, error) {
 		name, haproxy := "copy", ""
 		if spliced {
 			name, haproxy = "splice", "option splice-request\n  option splice-response"
@@ -23,7 +34,7 @@ func tcpServers(spliced bool) func(*lab) []server {
 			{"belay " + name, l.tcp("belay", belayTCPConf, fmt.Sprint(spliced), l.s.belayd, "--config")},
 			{"nginx stream", l.tcp("nginx", nginxTCPConf, "", "nginx", "-p", l.dir, "-c")},
 			{"haproxy " + name, l.tcp("haproxy", haproxyTCPConf, haproxy, "haproxy", "-db", "-f")},
-		}
+		}, nil
 	}
 }
 
