@@ -182,6 +182,44 @@ func TestEffectiveReadsBack(t *testing.T) {
 	}
 }
 
+// What is shown of a secret is its place, though the file is there to be read.
+func TestEffectiveHasNoSecret(t *testing.T) {
+	const content = "b6Z3pH9wKfQ2xYtV7mN1sLr8"
+	dir := t.TempDir()
+	t.Setenv("CREDENTIALS_DIRECTORY", dir)
+	for _, name := range []string{"tickets", "key.pem", "client.key"} {
+		if err := os.WriteFile(dir+"/"+name, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c, err := config.Parse("x", []byte(`
+[server.tls]
+ticket_secret = "credential:tickets"
+[listener.web]
+address = ":443"
+tls.certificates = [{ cert = "`+dir+`/key.pem", key = "`+dir+`/key.pem" }]
+route = [{ cluster = "app" }]
+[cluster.app]
+endpoints = [{ address = "app:443" }]
+tls = { cert = "credential:client.key", key = "credential:client.key" }
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := marshal(effective(c))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if bytes.Contains(data, []byte(content)) {
+		t.Errorf("a secret in %s", data)
+	}
+	for _, place := range []string{`"ticket_secret":"credential:tickets"`, `"key":"` + dir + `/key.pem"`, `"key":"credential:client.key"`} {
+		if !bytes.Contains(data, []byte(place)) {
+			t.Errorf("no %s in %s", place, data)
+		}
+	}
+}
+
 // lines is c in a form that can be compared, with expressions as text.
 func lines(t *testing.T, c *config.Config) []string {
 	t.Helper()

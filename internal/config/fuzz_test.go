@@ -20,6 +20,11 @@ func FuzzParse(f *testing.F) {
 			f.Add([]byte(wrap(tt.table, tt.keys)))
 		}
 	}
+	for _, table := range [][]parseTest{parseServerTLS, parseListenerTLS, parseClient, parseChain, parseClusterTLS} {
+		for _, tt := range table {
+			f.Add([]byte(tlsDoc(tt.table, tt.keys)))
+		}
+	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		c, err := Parse("f.toml", data)
 		if err == nil {

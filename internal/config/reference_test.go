@@ -224,6 +224,31 @@ func TestManPageHasEveryKey(t *testing.T) {
 	}
 }
 
+// The examples of the man page are parts of one configuration.
+func TestManPageExamplesParse(t *testing.T) {
+	data, err := os.ReadFile("../../man/belay.toml.5")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, examples, _ := strings.Cut(string(data), "\n.Sh EXAMPLES\n")
+	examples, _, _ = strings.Cut(examples, "\n.Sh ")
+	var doc strings.Builder
+	literal := false
+	for line := range strings.Lines(examples) {
+		switch {
+		case strings.HasPrefix(line, ".Bd "):
+			literal = true
+		case strings.HasPrefix(line, ".Ed"):
+			literal = false
+		case literal:
+			doc.WriteString(line)
+		}
+	}
+	if c := mustParse(t, doc.String()); len(c.Listeners) < 3 {
+		t.Errorf("%d listeners", len(c.Listeners))
+	}
+}
+
 func TestExamplesParse(t *testing.T) {
 	files, err := os.ReadDir("../../examples")
 	if err != nil {
