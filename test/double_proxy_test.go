@@ -113,7 +113,8 @@ func noFailures(t *testing.T, what, out string) {
 // error before.
 func TestDoubleProxyShutdownTime(t *testing.T) {
 	p := newDoubleProxy(t, postgres(t), nil)
-	session := exec.Command("psql", "-h", "127.0.0.1", "-p", p.entry()[strings.LastIndex(p.entry(), ":")+1:], "-U", "belay", "-d", "postgres", "-Atc", "select 'begun'", "-c", "select pg_sleep(60)")
+	host, port, _ := strings.Cut(p.entry(), ":")
+	session := exec.Command("psql", "-h", host, "-p", port, "-U", "belay", "-d", "postgres", "-Atc", "select 'begun'", "-c", "select pg_sleep(60)")
 	began := time.Now()
 	done := make(chan string, 1)
 	go func() {

@@ -113,13 +113,26 @@ func (s *Server) buildTCP(index map[string]int) {
 		if s.tcp == nil {
 			s.tcp = &tcpParts{clusters: make([]*tcpproxy.Cluster, len(s.clusters)), stats: tcpproxy.NewStats(s.registry)}
 		}
-		for _, wc := range l.Clusters {
-			i := index[wc.Cluster]
+		for _, name := range leadsTo(l) {
+			i := index[name]
 			if s.tcp.clusters[i] == nil {
 				s.tcp.clusters[i] = tcpproxy.NewCluster(s.clusters[i].Cluster, i, s.registry)
 			}
 		}
 	}
+}
+
+// leadsTo are the clusters of a TCP listener.
+func leadsTo(l *config.Listener) (names []string) {
+	for _, wc := range l.Clusters {
+		names = append(names, wc.Cluster)
+	}
+	for _, c := range l.Chains {
+		if c.Cluster != "" {
+			names = append(names, c.Cluster)
+		}
+	}
+	return names
 }
 
 // addProxies makes the worker's proxies; it is one of n.

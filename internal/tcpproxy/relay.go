@@ -99,6 +99,9 @@ func (c *conn) move(d *direction) bool {
 		d.eof = true
 		return c.sourceEnded(d)
 	case err != nil && !errors.Is(err, transport.ErrAgain):
+		if d.src == c.up.Socket {
+			c.up.Broken(err)
+		}
 		c.end(c.lost(d.src), true)
 		return false
 	}

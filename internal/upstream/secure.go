@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"log/slog"
+	"net"
 
 	"belay/internal/certs"
 	"belay/internal/proxyproto"
@@ -241,6 +242,15 @@ func (c *Conn) tellFailure(err error) {
 	if held, ok := t.Said.Now(reason, c.pool.env.Loop.Now()); ok {
 		t.Log.Warn("no TLS with an endpoint", "cluster", c.pool.cfg.Name, "endpoint", c.pool.Endpoint.ID, "address", c.Where(),
 			"server_name", c.preface.name, "reason", reason, "error", err, "unlogged", held)
+	}
+}
+
+// Broken tells of a TLS alert that came later: with TLS 1.3 an endpoint judges the
+// certificate that it was shown when the handshake is over for us.
+func (c *Conn) Broken(err error) {
+	var op *net.OpError
+	if c.preface != nil && c.pool.tls != nil && errors.As(err, &op) && op.Op == "remote error" {
+		c.tellFailure(&transport.HandshakeError{Reason: transport.FailedAlert, Err: err})
 	}
 }
 
