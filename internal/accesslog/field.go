@@ -38,6 +38,18 @@ var fields = map[string]field{
 	"duration":               func(dst []byte, w *line, r *Record) []byte { return w.span(dst, r.Duration, seconds) },
 	"duration_ms":            func(dst []byte, w *line, r *Record) []byte { return w.span(dst, r.Duration, milliseconds) },
 	"duration_us":            func(dst []byte, w *line, r *Record) []byte { return w.span(dst, r.Duration, microseconds) },
+	"tls_version":            func(dst []byte, w *line, r *Record) []byte { return w.text(dst, r.tls().Version) },
+	"tls_cipher":             func(dst []byte, w *line, r *Record) []byte { return w.text(dst, r.tls().Cipher) },
+	"tls_group":              func(dst []byte, w *line, r *Record) []byte { return w.text(dst, r.tls().Group) },
+	"tls_sni":                func(dst []byte, w *line, r *Record) []byte { return w.text(dst, r.tls().ServerName) },
+	"tls_alpn":               func(dst []byte, w *line, r *Record) []byte { return w.text(dst, r.tls().ALPN) },
+	"tls_client_subject":     func(dst []byte, w *line, r *Record) []byte { return w.text(dst, r.tls().Subject) },
+	"tls_ja4":                func(dst []byte, w *line, r *Record) []byte { return w.text(dst, r.tls().JA4) },
+	"tls_chain":              func(dst []byte, w *line, r *Record) []byte { return w.text(dst, r.tls().Chain) },
+	"tls_resumed":            func(dst []byte, w *line, r *Record) []byte { return w.bool(dst, r.tls().Resumed) },
+	"tls_handshake":          func(dst []byte, w *line, r *Record) []byte { return w.span(dst, r.tls().Handshake, seconds) },
+	"tls_handshake_ms":       func(dst []byte, w *line, r *Record) []byte { return w.span(dst, r.tls().Handshake, milliseconds) },
+	"tls_handshake_us":       func(dst []byte, w *line, r *Record) []byte { return w.span(dst, r.tls().Handshake, microseconds) },
 	"upstream_connect":       func(dst []byte, w *line, r *Record) []byte { return w.span(dst, r.UpstreamConnect, seconds) },
 	"upstream_connect_ms":    func(dst []byte, w *line, r *Record) []byte { return w.span(dst, r.UpstreamConnect, milliseconds) },
 	"upstream_connect_us":    func(dst []byte, w *line, r *Record) []byte { return w.span(dst, r.UpstreamConnect, microseconds) },
@@ -51,7 +63,18 @@ var jsonNames = []string{
 	"time", "listener", "client", "client_port", "peer", "method", "host", "path", "protocol", "status", "reason",
 	"bytes_in", "bytes_out", "duration", "route", "cluster", "endpoint", "endpoint_address", "attempts", "reused",
 	"upstream_connect", "upstream_first_byte", "user_agent", "referer", "request_id", "forwarded_for", "connection",
+	"tls_version", "tls_cipher", "tls_group", "tls_sni", "tls_alpn", "tls_resumed", "tls_client_subject", "tls_ja4", "tls_chain", "tls_handshake",
 }
+
+// tls is never nil.
+func (r *Record) tls() *TLS {
+	if r.TLS == nil {
+		return &noTLS
+	}
+	return r.TLS
+}
+
+var noTLS = TLS{Handshake: -1}
 
 // request is the request line; of a request that was not understood, "-".
 func request(dst []byte, w *line, r *Record) []byte {

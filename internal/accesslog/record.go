@@ -33,4 +33,20 @@ type Record struct {
 	Reason            string // why belay answered or broke off; "" for a reply passed on whole
 	ConnID            uint64
 	Reused            bool
+	TLS               *TLS // of the client's connection; nil: plain, or passed through without a look
+}
+
+// TLS is what a connection's handshake has settled, or had said when it failed. It
+// is made once for a connection.
+type TLS struct {
+	Version    string // "1.3"
+	Cipher     string // name in the registry of IANA
+	Group      string // key exchange, name in the registry of IANA; "": none took place
+	ServerName string // SNI, as the client sent it
+	ALPN       string // that both agreed on
+	Subject    string // of the client's certificate
+	JA4        string
+	Chain      string // filter chain
+	Resumed    bool
+	Handshake  int64 // ns; -1: not over
 }

@@ -60,6 +60,9 @@ const (
 	XForwardedProto
 	XForwardedHost
 	XForwardedPort
+	XForwardedClientCert
+	ClientCert
+	ClientCertChain
 	XRealIP
 	XRequestID
 	XFrameOptions
@@ -152,6 +155,9 @@ var builtin = []field{
 	XForwardedProto:               {"X-Forwarded-Proto", List},
 	XForwardedHost:                {"X-Forwarded-Host", List},
 	XForwardedPort:                {"X-Forwarded-Port", List},
+	XForwardedClientCert:          {"X-Forwarded-Client-Cert", List},
+	ClientCert:                    {"Client-Cert", List},
+	ClientCertChain:               {"Client-Cert-Chain", List},
 	XRealIP:                       {"X-Real-IP", List},
 	XRequestID:                    {"X-Request-Id", List},
 	XFrameOptions:                 {"X-Frame-Options", List},

@@ -41,6 +41,14 @@ func (s *stream) logAccess(took int64) {
 		Status: s.status, BytesIn: s.bytesIn, BytesOut: s.bytesOut - s.headsOut, Attempts: s.tries, Reason: s.reason,
 		ConnID: c.id, Protocol: protocols[s.req.Minor&1],
 	}
+	if c.came != nil {
+		if c.came.via.IsValid() {
+			r.Peer = c.came.via
+		}
+		if c.came.tls != nil {
+			r.TLS = c.came.tls.Log
+		}
+	}
 	if s.client.IsValid() && s.client != c.peer.Addr() {
 		r.Client = addrOnly(s.client)
 	}

@@ -237,6 +237,9 @@ func (c *conn) grow(size int) {
 	c.in = b
 }
 
+// tlsRecord begins a ClientHello (RFC 8446 section 5.1), and no request.
+const tlsRecord = 22
+
 // parse looks at in[r:n] and reports whether an exchange was begun (and maybe
 // already ended).
 func (c *conn) parse() bool {
@@ -249,6 +252,11 @@ func (c *conn) parse() bool {
 		c.s = c.w.newStream(c)
 		c.s.start = c.w.loop.Now()
 		c.arm(timeHead, c.plan.Listener.Timeouts.Head)
+	}
+	if c.in[c.r] == tlsRecord && c.requests == 0 {
+		c.w.shard.Inc(c.plan.Stats.TLSOnPlain)
+		c.close()
+		return false
 	}
 	s := c.s
 	n, err := s.req.Parse(c.in[c.r:c.n], &c.plan.options)

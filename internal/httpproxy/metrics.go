@@ -28,6 +28,8 @@ type listenerStats struct {
 	Denied          stats.Counter
 	LocalReplies    stats.Counter
 	Upgrades        stats.Counter
+	Misdirected     stats.Counter
+	TLSOnPlain      stats.Counter
 	DrainClosed     stats.Counter
 }
 
@@ -54,6 +56,8 @@ func newListenerStats(r *stats.Registry, name string) listenerStats {
 		Denied:          counter("denied_total", "Requests refused by a route's allow and deny lists."),
 		LocalReplies:    counter("local_replies_total", "Replies made by belay itself."),
 		Upgrades:        counter("upgrades_total", "Connections that became tunnels."),
+		Misdirected:     counter("misdirected_total", "Requests for a host whose clients must show another certificate than this connection's (421)."),
+		TLSOnPlain:      counter("tls_on_plain_total", "Connections closed because they began with TLS where none is spoken."),
 		DrainClosed:     r.Counter("belay_drain_idle_closed_total", "Silent connections closed because the process drains.", l),
 		HeadTimeouts:    timeout("head"),
 		BodyTimeouts:    timeout("body"),

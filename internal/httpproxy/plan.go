@@ -9,6 +9,7 @@ import (
 	"belay/internal/config"
 	"belay/internal/header"
 	"belay/internal/http1"
+	"belay/internal/listener"
 	"belay/internal/netset"
 	"belay/internal/route"
 	"belay/internal/stats"
@@ -64,10 +65,12 @@ func (x *clusterWorker) pool(e *cluster.Endpoint) *upstream.Pool {
 // immutable and shared by all workers.
 type Plan struct {
 	Listener     *config.Listener
+	Gate         *listener.Gate // nil: plain; set before the first connection
 	Stats        listenerStats
 	options      http1.Options
 	firstRequest time.Duration // a new connection without a byte may stay so long
 	trusted      *netset.Set
+	certificates forwarding
 	table        *route.Table
 	routes       []*routePlan // by config.Route.Index
 }
@@ -91,6 +94,7 @@ func NewPlan(l *config.Listener, index map[string]int, r *stats.Registry) (*Plan
 	}
 	p := &Plan{Listener: l, Stats: newListenerStats(r, l.Name), trusted: netset.New(l.TrustedProxies), table: table}
 	p.options = codecOptions(l)
+	p.certificates = newForwarding(l)
 	p.firstRequest = l.Timeouts.Head
 	if t := l.Timeouts.Idle; t > 0 && (t < p.firstRequest || p.firstRequest == 0) {
 		p.firstRequest = t

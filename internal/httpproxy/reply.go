@@ -27,6 +27,7 @@ const (
 	reasonRequestTimeout       = "request-timeout"
 	reasonNoEndpoint           = "no-endpoint"
 	reasonConnectFailure       = "connect-failure"
+	reasonMisdirected          = "misdirected"
 	reasonTLSFailure           = "tls-failure"
 	reasonConnectTimeout       = "connect-timeout"
 	reasonFirstByteTimeout     = "first-byte-timeout"
@@ -81,7 +82,7 @@ func (s *stream) respond(r *config.Respond) {
 func (s *stream) redirect(r *config.Redirect) {
 	m := &s.resp.Header
 	m.Reset(nil)
-	s.pathBuf = route.Location(s.pathBuf[:0], s.route.cfg, "http", s.req.Host(), s.req.Path(), s.req.Query(), s.req.HasQuery())
+	s.pathBuf = route.Location(s.pathBuf[:0], s.route.cfg, s.c.scheme(), s.req.Host(), s.req.Path(), s.req.Query(), s.req.HasQuery())
 	if m.Set(header.Location, s.pathBuf) != nil {
 		s.reply(400, reasonRedirect)
 		return

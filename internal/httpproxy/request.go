@@ -16,6 +16,12 @@ import (
 func (s *stream) dispatch() {
 	p := s.c.plan
 	trusted := s.findClient()
+	if c := s.c.came; c != nil && c.tls != nil && p.Gate.Misdirected(c.tls, s.req.Host()) {
+		s.requestID(trusted)
+		s.w.shard.Inc(p.Stats.Misdirected)
+		s.reply(421, reasonMisdirected)
+		return
+	}
 	cfg := p.table.Match(&route.Input{Host: s.req.Host(), Path: s.req.Path(), Method: s.req.MethodBytes(), Header: &s.req.Header})
 	s.requestID(trusted)
 	if cfg == nil {
@@ -129,6 +135,7 @@ func (s *stream) prepare(trusted bool) {
 	if s.c.plan.Listener.XForwarded {
 		s.forwarded(trusted)
 	}
+	s.clientCertificate(trusted)
 	if h := s.route.cfg.HostRewrite; h != "" {
 		m.SetString(header.Host, h)
 	}
@@ -231,7 +238,7 @@ func (s *stream) forwarded(trusted bool) {
 		}
 	}
 	if !trusted || !m.Has(header.XForwardedProto) {
-		m.SetString(header.XForwardedProto, "http")
+		m.SetString(header.XForwardedProto, s.c.scheme())
 	}
 	if !trusted || !m.Has(header.XForwardedHost) {
 		m.Set(header.XForwardedHost, s.req.Host())

@@ -24,6 +24,7 @@ import (
 	"belay/internal/proxyproto"
 	"belay/internal/stats"
 	"belay/internal/upstream"
+	"belay/internal/xfcc"
 )
 
 const (
@@ -113,7 +114,7 @@ func (w *Worker) Serve(a *listener.Acceptor, p *Plan, client listener.Client) {
 	w.nextID++
 	c := &conn{w: w, acc: a, plan: p, peer: client.Peer, sock: client.Socket, id: w.nextID, index: int32(len(w.conns))}
 	if client.TLS != nil || client.Via.IsValid() || client.Dest.IsValid() {
-		c.came = newArrival(&client)
+		c.came = newArrival(p, &client)
 	}
 	if client.Head != nil {
 		c.in, c.n = client.Head[:cap(client.Head)], int32(len(client.Head))
@@ -129,8 +130,17 @@ func (w *Worker) Serve(a *listener.Acceptor, p *Plan, client listener.Client) {
 
 // arrival is what more is known of a connection than its peer.
 type arrival struct {
-	tls       *listener.Secure // nil: plain
-	via, dest netip.AddrPort   // as in listener.Client
+	tls         *listener.Secure // nil: plain
+	via, dest   netip.AddrPort   // as in listener.Client
+	certificate *xfcc.Conn       // nil: plain
+}
+
+// scheme is that of the client's URLs.
+func (c *conn) scheme() string {
+	if c.came != nil && c.came.tls != nil {
+		return "https"
+	}
+	return "http"
 }
 
 // origin is who a connection to an endpoint is made for.
@@ -141,8 +151,12 @@ func (c *conn) origin() *proxyproto.Origin {
 	return c.came.tls.Origin(c.peer, c.came.dest)
 }
 
-func newArrival(c *listener.Client) *arrival {
-	return &arrival{tls: c.TLS, via: c.Via, dest: c.Dest}
+func newArrival(p *Plan, c *listener.Client) *arrival {
+	a := &arrival{tls: c.TLS, via: c.Via, dest: c.Dest}
+	if c.TLS != nil {
+		a.certificate = p.certificates.conn(c.TLS)
+	}
+	return a
 }
 
 // Abort ends every connection at once.

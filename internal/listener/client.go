@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"net/netip"
 
+	"belay/internal/accesslog"
 	"belay/internal/certs"
 	"belay/internal/proxyproto"
 	"belay/internal/transport"
@@ -37,7 +38,7 @@ type Client struct {
 // changes.
 type Secure struct {
 	transport.TLSInfo
-	JA4   string // "" unless Gate.WantJA4
+	Log   *accesslog.TLS // nil unless Gate.WantLog
 	Chain *Chain
 	// Policy is what client certificates were checked against at the handshake:
 	// names with another one are not to be served on this connection (421).
@@ -60,4 +61,17 @@ func (s *Secure) Origin(peer, dest netip.AddrPort) *proxyproto.Origin {
 		o.Secure.Certificate, o.Secure.CommonName = true, s.PeerCertificates[0].Subject.CommonName
 	}
 	return o
+}
+
+// newLog is the connection as the access log tells of it. subject is made of what
+// the client has shown, so it is bounded by the size of a handshake.
+func (s *Secure) newLog(sni, ja4 string) *accesslog.TLS {
+	l := &accesslog.TLS{
+		Version: VersionName(s.Version), Cipher: tls.CipherSuiteName(s.CipherSuite), Group: GroupName(s.Curve), ServerName: sni,
+		ALPN: s.ALPN, JA4: ja4, Chain: s.Chain.Name, Resumed: s.Resumed, Handshake: int64(s.Duration),
+	}
+	if len(s.PeerCertificates) > 0 {
+		l.Subject = s.PeerCertificates[0].Subject.String()
+	}
+	return l
 }

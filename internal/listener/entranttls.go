@@ -112,7 +112,7 @@ func (e *entrant) choose() {
 		e.refuse(failedWarming, nil)
 		return
 	}
-	if g.WantJA4 {
+	if g.WantLog {
 		var b [clienthello.MaxJA4]byte
 		e.ja4 = string(h.AppendJA4(b[:0]))
 	}
@@ -122,7 +122,7 @@ func (e *entrant) choose() {
 			alpn = append(alpn, string(p))
 		}
 	}
-	s := &Secure{Chain: e.chain, Policy: e.chain.Server.ClientPolicy(), JA4: e.ja4, alpn: alpn, port: e.dest.Port(), source: e.peer.Addr()}
+	s := &Secure{Chain: e.chain, Policy: e.chain.Server.ClientPolicy(), alpn: alpn, port: e.dest.Port(), source: e.peer.Addr()}
 	e.secure = s
 	e.state = entrantHandshake
 	e.tls = transport.AcceptTLS(e.d.handshakes, e.raw, e.head(), cfg)
@@ -140,6 +140,9 @@ func (e *entrant) handshake() {
 		return
 	}
 	e.secure.TLSInfo = *e.tls.State()
+	if e.gate.WantLog {
+		e.secure.Log = e.secure.newLog(e.sni, e.ja4)
+	}
 	e.gate.st.succeeded(e.d.shard, &e.secure.TLSInfo)
 	e.serve(Client{Socket: e.tls, TLS: e.secure})
 }
@@ -187,6 +190,13 @@ func (e *entrant) fail(why failure, err error) {
 	d.record = accesslog.Record{
 		Start: d.wall(e.start), Duration: d.loop.Now() - e.start, UpstreamConnect: -1, UpstreamFirstByte: -1,
 		Client: e.peer, Peer: e.socketPeer(), Listener: name, Protocol: protocolTLS, Reason: "handshake-" + why.String(),
+	}
+	if e.gate.tls {
+		l := &accesslog.TLS{ServerName: e.sni, JA4: e.ja4, Handshake: -1}
+		if e.chain != nil {
+			l.Chain = e.chain.Name
+		}
+		d.record.TLS = l
 	}
 	d.access.Append(&d.record)
 }

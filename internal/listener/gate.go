@@ -26,9 +26,9 @@ type Gate struct {
 	mixed  bool // clients of one chain may have to show what those of another need not
 	proxy  bool // the PROXY header may come
 	from   *netset.Set
-	// WantDest fills Client.Dest in, WantJA4 Secure.JA4; set before the first
+	// WantDest fills Client.Dest in, WantLog Secure.Log; set before the first
 	// connection.
-	WantDest, WantJA4 bool
+	WantDest, WantLog bool
 }
 
 // ServerTLS makes the TLS of a chain.

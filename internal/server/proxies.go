@@ -82,6 +82,12 @@ func (s *Server) newPlan(l *config.Listener, index map[string]int) (p plan, err 
 	return p, err
 }
 
+func (p *plan) setGate(g *listener.Gate) {
+	if p.http != nil {
+		p.http.Gate = g
+	}
+}
+
 func (p *plan) acceptStats() listener.Stats {
 	if p.tcp != nil {
 		return p.tcp.Stats.Accept

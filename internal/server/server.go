@@ -233,6 +233,7 @@ func (s *Server) buildListeners(index map[string]int, workers int) error {
 		}
 		if err == nil {
 			b.Gate, err = s.newGate(lc)
+			b.plan.setGate(b.Gate)
 		}
 		if err != nil {
 			errs = append(errs, err)

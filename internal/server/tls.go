@@ -92,7 +92,7 @@ func (s *Server) newGate(l *config.Listener) (*listener.Gate, error) {
 	if err != nil || g == nil {
 		return nil, err
 	}
-	g.WantJA4 = s.access != nil
+	g.WantLog = s.access != nil
 	g.WantDest = slices.ContainsFunc(s.cfg.Clusters, func(c *config.Cluster) bool { return c.ProxyProtocol != 0 })
 	return g, nil
 }

@@ -25,6 +25,12 @@ func (c *conn) account(why ending) {
 		BytesIn: c.in.bytes, BytesOut: c.out.bytes, Attempts: c.tries, Reason: string(why),
 		ConnID: c.id, Protocol: protocol,
 	}
+	if c.via.IsValid() {
+		r.Peer = c.via
+	}
+	if c.tls != nil {
+		r.TLS = c.tls.Log
+	}
 	if c.ep != nil {
 		r.Endpoint, r.EndpointAddress = c.ep.ID, c.where
 	}
