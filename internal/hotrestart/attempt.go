@@ -195,7 +195,11 @@ func (n *Node) fromChild(r *Request) {
 	case *pb.Message_State:
 		reply := n.stateReply()
 		Fault("parent.state")
-		r.Reply(reply)
+		var fds []int
+		if fd := n.p.Credentials(); fd >= 0 {
+			fds = append(fds, fd)
+		}
+		r.Reply(reply, fds...)
 	case *pb.Message_Pause:
 		a.commit(r, fromAddresses(m.Pause.Taken))
 	case *pb.Message_Report:

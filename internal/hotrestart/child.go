@@ -192,17 +192,24 @@ func (p *Parent) Sockets(wanted []eventloop.Address, names []string) ([]Group, e
 // Others are the addresses of the parent that were not asked for.
 func (p *Parent) Others() []Group { return p.others }
 
-// State takes what the parent passes on. A parent that knows no state passes none.
-func (p *Parent) State() ([]Blob, error) {
+// State takes what the parent passes on, and its descriptor of the directory of
+// credentials, which is the caller's; -1: it has none. A parent that knows no state
+// passes nothing.
+func (p *Parent) State() (list []Blob, credentials int, err error) {
 	if p.Info.Version == 0 {
-		return nil, nil
+		return nil, -1, nil
 	}
-	m, err := p.call(&pb.Message{Body: &pb.Message_State{State: &pb.State{}}})
+	m, fds, err := p.callFDs(&pb.Message{Body: &pb.Message_State{State: &pb.State{}}})
 	if err != nil {
-		return nil, err
+		return nil, -1, err
+	}
+	credentials = -1
+	if len(fds) > 0 {
+		credentials = fds[0]
+		closeAll(fds[1:])
 	}
 	Fault("child.state")
-	return blobs(m.GetStateReply()), nil
+	return blobs(m.GetStateReply()), credentials, nil
 }
 
 func blobs(m *pb.StateReply) (list []Blob) {

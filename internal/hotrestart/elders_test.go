@@ -217,7 +217,7 @@ func TestFrozenMinimumOfTheParent(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.Info.Version = 0 // as such a parent says
-	if blobs, err := p.State(); blobs != nil || err != nil {
+	if blobs, fd, err := p.State(); blobs != nil || fd != -1 || err != nil {
 		t.Errorf("state: %v, %v", blobs, err)
 	}
 	if g, err := p.Sockets([]eventloop.Address{a.groups[0].Address}, nil); err != nil || len(g) != 1 {

@@ -2,6 +2,7 @@ package hotrestart
 
 import (
 	"fmt"
+	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -38,6 +39,7 @@ type fake struct {
 	tell   func(format string, args ...any) // nil: nobody else
 	groups []Group
 	state  []Blob
+	dir    *os.File    // of credentials; nil: none
 	note   string      // of Headroom
 	full   error       // of Headroom
 	stuck  atomic.Bool // a worker does not turn
@@ -70,10 +72,18 @@ func (f *fake) Drain()                          { f.write("Drain"); f.drain() }
 func (f *fake) StepBack()                       { f.write("StepBack"); f.drain() }
 func (f *fake) Turn(time.Duration) bool         { return !f.stuck.Load() }
 func (f *fake) State() []Blob                   { return f.state }
-func (f *fake) Headroom() (string, error)       { return f.note, f.full }
-func (f *fake) BeforeRelease(d []Group)         { f.write("BeforeRelease %d", len(d)) }
-func (f *fake) LateState(s []Blob)              { f.state = s }
-func (f *fake) Main()                           { f.write("Main") }
+
+func (f *fake) Credentials() int {
+	if f.dir == nil {
+		return -1
+	}
+	return int(f.dir.Fd())
+}
+
+func (f *fake) Headroom() (string, error) { return f.note, f.full }
+func (f *fake) BeforeRelease(d []Group)   { f.write("BeforeRelease %d", len(d)) }
+func (f *fake) LateState(s []Blob)        { f.state = s }
+func (f *fake) Main()                     { f.write("Main") }
 
 func (f *fake) Terminate(within time.Duration) int64 {
 	f.write("Terminate %v", within)

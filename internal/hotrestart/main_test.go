@@ -105,7 +105,7 @@ func childMain(config string) {
 	groups, err := p.Sockets(p0addresses, nil)
 	die(err)
 	b.groups = groups
-	_, err = p.State()
+	_, _, err = p.State()
 	die(err)
 	do(p, "prepare")
 	n, err := p.Join(testOptions(p.Directory()))

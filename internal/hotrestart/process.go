@@ -55,6 +55,10 @@ type Process interface {
 	Generations() []uint64
 	// State is what passes to a child.
 	State() []Blob
+	// Credentials is an O_PATH descriptor of the directory of credentials, which
+	// stays the process's; -1: none. A child cannot open it: the hook that starts it
+	// is no process of the service's that may.
+	Credentials() int
 
 	// Headroom says whether there is memory for a second process.
 	Headroom() (note string, err error)

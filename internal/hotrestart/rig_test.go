@@ -261,8 +261,13 @@ func (h *hookEnd) prepare(name string) *generation {
 			closeAll(x.FDs)
 		}
 	})
-	if g.state, err = p.State(); err != nil {
+	var dir int
+	if g.state, dir, err = p.State(); err != nil {
 		h.t.Fatal(err)
+	}
+	if dir >= 0 {
+		g.dir = os.NewFile(uintptr(dir), "credentials")
+		h.t.Cleanup(func() { _ = g.dir.Close() })
 	}
 	if g.Node, err = p.Join(g.o); err != nil {
 		h.t.Fatal(err)

@@ -30,6 +30,7 @@ func inode(t *testing.T, fd int) uint64 {
 func TestSequence(t *testing.T) {
 	a := cold(t, func(o *Options) { o.Watchdog, o.Config = time.Minute, "/etc/x.toml" })
 	a.count = 5
+	a.dir, _ = os.Open(t.TempDir())
 	h := a.beginAs(managed())
 	if b := h.begun; b.Epoch != 2 || b.Config != "/etc/x.toml" || b.Token == "" || b.Note != "" || b.CallNs != int64(2*time.Second) {
 		t.Errorf("begun: %v", b)
@@ -47,6 +48,9 @@ func TestSequence(t *testing.T) {
 	}
 	if s := c.state; len(s) != 1 || s[0].Owner != "dns" || s[0].Version != 3 || string(s[0].Data) != "answers" {
 		t.Errorf("state: %+v", s)
+	}
+	if fd := c.Credentials(); fd < 0 || fd == a.Credentials() || inode(t, fd) != inode(t, a.Credentials()) {
+		t.Errorf("descriptor %d of the directory of credentials", fd)
 	}
 	if s := a.Status(); s.Phase != "prepare" || s.Child != os.Getpid() || len(s.Generations) != 2 || s.Generations[1].State != shm.StatePrepare.String() {
 		t.Errorf("status: %+v", s)

@@ -20,6 +20,7 @@ type inherited struct {
 	groups map[eventloop.Address]*inheritedGroup
 	named  map[string][]eventloop.Address // of socket units, by FileDescriptorName=
 	ports  map[uint16]bool                // on which a parent listens
+	state  []hotrestart.Blob
 }
 
 type inheritedGroup struct {
@@ -69,17 +70,15 @@ func (s *Server) takeFromParent() error {
 	return nil
 }
 
-// inheritState takes what the parent knows and this process would have to learn.
+// inheritState gets what the parent knows and this process would have to learn;
+// takeState gives it to whom it concerns.
 func (s *Server) inheritState() error {
 	if s.parent == nil {
 		return nil
 	}
-	blobs, err := s.parent.State()
-	if err != nil {
-		return err
-	}
-	s.takeState(blobs)
-	return nil
+	var err error
+	s.inherit.state, s.credentials, err = s.parent.State()
+	return err
 }
 
 // wanted are the addresses of this configuration.

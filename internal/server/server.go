@@ -37,12 +37,15 @@ type Server struct {
 	log     *slog.Logger
 	started time.Time
 
-	registry  *stats.Registry
-	access    *accesslog.Log // nil: none
-	resolver  *cluster.Resolver
-	clusters  []*httpproxy.Cluster
-	tcp       *tcpParts // nil: no TCP listener
-	tls       tlsParts
+	registry *stats.Registry
+	access   *accesslog.Log // nil: none
+	resolver *cluster.Resolver
+	clusters []*httpproxy.Cluster
+	tcp      *tcpParts // nil: no TCP listener
+	tls      tlsParts
+
+	credentials int // O_PATH descriptor of the directory of credentials; -1: none
+
 	listeners []*boundListener
 	workers   []*worker
 	limit     *listener.Limit
@@ -145,10 +148,14 @@ func (s *Server) build() error {
 	if err := s.takeFromParent(); err != nil {
 		return err
 	}
-	s.openStore()
 	if err := s.inheritState(); err != nil {
 		return err
 	}
+	if err := s.openCredentials(); err != nil {
+		return err
+	}
+	s.openStore()
+	s.takeState(s.inherit.state)
 	if err := s.buildClients(); err != nil {
 		return err
 	}

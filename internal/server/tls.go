@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"time"
 
@@ -33,7 +32,7 @@ func (s *Server) openStore() {
 		return
 	}
 	s.tls.store = certs.NewStore(certs.Options{
-		Files:          certs.Files{Credentials: os.Getenv("CREDENTIALS_DIRECTORY")},
+		Files:          certs.Files{Credentials: s.credentialsPath()},
 		Warn:           c.ExpiryWarning,
 		TicketRotation: c.TicketRotation,
 		TicketSecret:   c.TicketSecret.String(),

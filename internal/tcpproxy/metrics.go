@@ -12,24 +12,30 @@ type ending string
 
 // All that there are.
 const (
-	endFinished       ending = "finished" // both sides ended their direction
-	endClientReset    ending = "client-reset"
-	endUpstreamReset  ending = "upstream-reset"
-	endIdle           ending = "tunnel-timeout"
-	endConnectFailure ending = "connect-failure"
-	endConnectTimeout ending = "connect-timeout"
-	endTLSFailure     ending = "tls-failure"
-	endUnresolved     ending = "endpoint-unresolved"
-	endNoEndpoint     ending = "no-endpoint"
-	endPendingFull    ending = "pending-full"
-	endPendingTimeout ending = "pending-timeout"
-	endStopped        ending = "stopped" // cut at shutdown_time or stop_time
+	endFinished      ending = "finished" // both sides ended their direction
+	endClientReset   ending = "client-reset"
+	endUpstreamReset ending = "upstream-reset"
+	// TLS that ended without close_notify: the other side must not take what it
+	// has for the whole.
+	endClientTruncated   ending = "client-truncated"
+	endUpstreamTruncated ending = "upstream-truncated"
+	endIdle              ending = "tunnel-timeout"
+	endConnectFailure    ending = "connect-failure"
+	endConnectTimeout    ending = "connect-timeout"
+	endTLSFailure        ending = "tls-failure"
+	endUnresolved        ending = "endpoint-unresolved"
+	endNoEndpoint        ending = "no-endpoint"
+	endPendingFull       ending = "pending-full"
+	endPendingTimeout    ending = "pending-timeout"
+	endStopped           ending = "stopped" // cut at shutdown_time or stop_time
 )
 
 var endings = []ending{
-	endFinished, endClientReset, endUpstreamReset, endIdle, endConnectFailure, endConnectTimeout, endTLSFailure,
+	endFinished, endClientReset, endUpstreamReset, endClientTruncated, endUpstreamTruncated, endIdle, endConnectFailure, endConnectTimeout, endTLSFailure,
 	endUnresolved, endNoEndpoint, endPendingFull, endPendingTimeout, endStopped,
 }
+
+var truncated = map[ending]ending{endClientReset: endClientTruncated, endUpstreamReset: endUpstreamTruncated}
 
 // Stats are the series of the process's pipes.
 type Stats struct {

@@ -102,7 +102,11 @@ func (c *conn) move(d *direction) bool {
 		if d.src == c.up.Socket {
 			c.up.Broken(err)
 		}
-		c.end(c.lost(d.src), true)
+		why := c.lost(d.src)
+		if errors.Is(err, transport.ErrTruncated) {
+			why = truncated[why]
+		}
+		c.end(why, true)
 		return false
 	}
 	return true
