@@ -41,8 +41,12 @@ func (p *program) command() *cobra.Command {
 	f.BoolVar(&p.json, "json", false, "print JSON")
 	f.DurationVar(&p.timeout, "timeout", defaultTimeout, "wait this long for an answer of belayd")
 	root.AddCommand(p.statusCommand(), p.readyCommand(), p.statsCommand(), p.listenersCommand(), p.clustersCommand(),
-		p.configCommand(), p.topCommand(), p.restartStatusCommand(), p.drainCommand(), p.versionCommand(), p.completionCommand(root))
+		p.configCommand(), p.topCommand(), p.restartStatusCommand(), p.drainCommand(), p.certsCommand(), p.tlsCommand(), p.versionCommand(), p.completionCommand(root))
+	all := root.Commands()
 	for _, c := range root.Commands() {
+		all = append(all, c.Commands()...)
+	}
+	for _, c := range all {
 		if check := c.Args; check != nil {
 			c.Args = func(c *cobra.Command, args []string) error {
 				if err := check(c, args); err != nil {

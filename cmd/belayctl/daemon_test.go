@@ -28,12 +28,15 @@ type daemon struct {
 	series    []adminapi.Series
 	config    string
 	restart   adminapi.RestartStatus
+	certs     []adminapi.Certificate
+	explained []adminapi.TLSExplanation
 
 	mu       sync.Mutex // guards what follows
 	drain    adminapi.DrainStatus
 	refuse   string        // of a change of drain
 	onStatus func(*daemon) // before a GET of drain is answered
 	methods  []string      // of the requests for drain
+	query    string        // of the last explanation asked for
 }
 
 // serve answers on a new socket until the test ends.
@@ -77,6 +80,13 @@ func (d *daemon) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		v = list
+	case adminapi.PathCerts:
+		v = d.certs
+	case adminapi.PathTLSExplain:
+		d.mu.Lock()
+		d.query = r.URL.RawQuery
+		d.mu.Unlock()
+		v = d.explained
 	case adminapi.PathRestartStatus:
 		v = d.restart
 	case adminapi.PathDrain:

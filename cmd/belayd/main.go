@@ -175,7 +175,11 @@ func check(path string, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if err := server.Check(cfg); err != nil {
+	notes, err := server.Check(cfg)
+	for _, n := range notes {
+		fmt.Fprintf(stdout, "%s: note: %s\n", path, n)
+	}
+	if err != nil {
 		return err
 	}
 	fmt.Fprintf(stdout, "%s: ok: %d listeners, %d clusters\n", path, len(cfg.Listeners), len(cfg.Clusters))

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -92,6 +93,17 @@ func (s *source) Status() adminapi.Status {
 
 func (s *source) RestartStatus() adminapi.RestartStatus {
 	return adminapi.RestartStatus{Enabled: true, Epoch: 3, Phase: "serving"}
+}
+
+func (s *source) Certificates() []adminapi.Certificate {
+	return []adminapi.Certificate{{Kind: "certificate", Source: "a.pem", State: adminapi.StateActive, UsedBy: []string{"web"}}}
+}
+
+func (s *source) ExplainTLS(q adminapi.TLSQuery) ([]adminapi.TLSExplanation, error) {
+	if q.Listener != "" && q.Listener != "web" {
+		return nil, fmt.Errorf("no listener %q with TLS", q.Listener)
+	}
+	return []adminapi.TLSExplanation{{Listener: "web", Chain: "web", ChainWhy: fmt.Sprintf("%+v", q)}}, nil
 }
 
 func (s *source) DrainStatus() adminapi.DrainStatus {

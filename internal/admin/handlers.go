@@ -55,6 +55,8 @@ func (s *Server) api() http.Handler {
 		s.metricsPage(),
 		{path: adminapi.PathListeners, about: "listeners, JSON; ?name= ?buckets=true", serve: s.listeners},
 		{path: adminapi.PathClusters, about: "clusters with their endpoints, JSON; ?name= ?buckets=true", serve: s.clusters},
+		{path: adminapi.PathCerts, about: "certificates and what else TLS needs, JSON", serve: s.certs},
+		{path: adminapi.PathTLSExplain, about: "what a TLS client would get, JSON; ?sni= ?listener= ?alpn= ?source= ?port= ?tls12=true ?no_ecdsa=true", serve: s.explainTLS},
 		{path: adminapi.PathConfig, about: "the configuration in effect, JSON", serve: s.config},
 		{
 			path: adminapi.PathDrain, about: "whether the daemon drains, JSON; POST begins that, DELETE ends it", serve: s.drainStatus,

@@ -33,6 +33,11 @@ type Source interface {
 	// Clusters are sorted by name, their endpoints' latencies with buckets. The
 	// sums over endpoints need not be filled: the API does.
 	Clusters() []adminapi.Cluster
+	// Certificates are what TLS needs, by kind and source.
+	Certificates() []adminapi.Certificate
+	// ExplainTLS says what a client would get from the listeners with TLS, or from
+	// one. An error says that there is no such listener.
+	ExplainTLS(adminapi.TLSQuery) ([]adminapi.TLSExplanation, error)
 	// Config is the configuration in effect: a *config.Config, which is shown as
 	// belay.toml would have it, or what encoding/json can write.
 	Config() any

@@ -9,9 +9,9 @@ import (
 	"belay/internal/route"
 )
 
-// Check validates what only the packages that use a value can judge, without
-// opening or binding anything. All problems are joined.
-func Check(cfg *config.Config) error {
+// Check validates what only the packages that use a value can judge, and reads the
+// files of TLS; it binds nothing. All problems are joined; notes are no problems.
+func Check(cfg *config.Config) (notes []string, err error) {
 	var errs []error
 	if err := accesslog.Validate(cfg.AccessLog.Format); err != nil && cfg.AccessLog.Format != "json" {
 		errs = append(errs, fmt.Errorf("access_log.format: %w", err))
@@ -24,5 +24,6 @@ func Check(cfg *config.Config) error {
 			errs = append(errs, fmt.Errorf("listener.%s: %w", l.Name, err))
 		}
 	}
-	return errors.Join(errs...)
+	notes, problems := checkTLS(cfg)
+	return notes, errors.Join(append(errs, problems...)...)
 }

@@ -25,6 +25,7 @@ func (s *Server) registerOwn() {
 	r.Func(stats.KindGauge, "belay_build_info", "1; the version is in the label.", func() float64 { return 1 }, stats.Label{Name: "version", Value: s.version})
 	s.memory.register(r)
 	s.registerRestarts(r)
+	s.registerCertificates()
 	if s.access != nil {
 		r.Func(stats.KindCounter, "belay_access_log_lines_total", "Access log lines written.", func() float64 { return float64(s.access.Lines()) })
 		r.Func(stats.KindCounter, "belay_access_log_dropped_total", "Access log lines dropped: the queue was full or the file took none.", func() float64 { return float64(s.access.Dropped()) })
