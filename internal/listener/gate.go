@@ -26,9 +26,8 @@ type Gate struct {
 	mixed  bool // clients of one chain may have to show what those of another need not
 	proxy  bool // the PROXY header may come
 	from   *netset.Set
-	// WantDest fills Client.Dest in, WantLog Secure.Log; set before the first
-	// connection.
-	WantDest, WantLog bool
+	// WantLog fills Secure.Log in; set before the first connection.
+	WantLog bool
 }
 
 // ServerTLS makes the TLS of a chain.
