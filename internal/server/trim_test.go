@@ -1,6 +1,7 @@
 package server
 
 import (
+	"runtime"
 	"runtime/debug"
 	"testing"
 )
@@ -10,14 +11,11 @@ func TestTrim(t *testing.T) {
 	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // nobody else collects
 	x := newTrimmer()
 	x.worthwhile() // takes the figures of now
-	var garbage [][]byte
-	for range 64 {
-		garbage = append(garbage, make([]byte, 1<<20))
-	}
+	garbage := make([]byte, 64<<20)
 	if x.worthwhile() {
 		t.Error("in the middle of a burst")
 	}
-	garbage = nil
+	runtime.KeepAlive(garbage)
 	if !x.worthwhile() {
 		t.Error("not after it")
 	}
@@ -25,5 +23,4 @@ func TestTrim(t *testing.T) {
 	if x.worthwhile() {
 		t.Error("again, for nothing")
 	}
-	_ = garbage
 }
