@@ -206,7 +206,7 @@ func (d *Door) obtain() *entrant {
 }
 
 func (d *Door) recycle(e *entrant) {
-	if d.freed >= maxFreeEntrants {
+	if e.gate = nil; d.freed >= maxFreeEntrants { // who still holds it sees that it is over
 		return
 	}
 	hello := e.hello

@@ -86,7 +86,10 @@ func (g *Gate) Misdirected(s *Secure, host []byte) bool {
 	}
 	var lower [256]byte
 	name := HostName(host)
-	if len(name) > len(lower) || bytes.EqualFold(name, []byte(s.ServerName)) {
+	switch {
+	case len(name) > len(lower): // no server name is so long, but a route's suffix may match
+		return true
+	case bytes.EqualFold(name, []byte(s.ServerName)):
 		return false
 	}
 	for i, b := range name {
