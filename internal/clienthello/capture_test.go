@@ -175,9 +175,11 @@ func firstSession(conf *tls.Config) error {
 	return err
 }
 
-func TestUpdateCaptures(t *testing.T) {
+// updateCaptures records the hellos anew if -update asks for it.
+func updateCaptures(t *testing.T) {
+	t.Helper()
 	if !*update {
-		t.Skip("only with -update")
+		return
 	}
 	for i := range captures {
 		c := &captures[i]

@@ -56,6 +56,7 @@ func inPieces(t testing.TB, in []byte, limit int) (Status, *Hello) {
 }
 
 func TestCaptures(t *testing.T) {
+	updateCaptures(t)
 	for _, c := range captures {
 		t.Run(c.name, func(t *testing.T) {
 			status, h := inPieces(t, c.bytes(t), 0)
