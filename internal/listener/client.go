@@ -2,6 +2,7 @@ package listener
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"net/netip"
 
 	"belay/internal/accesslog"
@@ -61,6 +62,20 @@ func (s *Secure) Origin(peer, dest netip.AddrPort) *proxyproto.Origin {
 		o.Secure.Certificate, o.Secure.CommonName = true, s.PeerCertificates[0].Subject.CommonName
 	}
 	return o
+}
+
+// ClientChain is what the client's certificate was verified by, that first, without
+// the authority at the end, which who reads this must know by itself. What else the
+// client has sent proves nothing and is left out. Nil: it has shown none.
+func (s *Secure) ClientChain() []*x509.Certificate {
+	switch {
+	case len(s.PeerCertificates) == 0:
+		return nil
+	case len(s.VerifiedChains) == 0: // pins
+		return s.PeerCertificates[:1]
+	}
+	chain := s.VerifiedChains[0]
+	return chain[:max(1, len(chain)-1)]
 }
 
 // newLog is the connection as the access log tells of it. subject is made of what

@@ -34,8 +34,9 @@ type Door struct {
 	waiting        int
 	free           *entrant // by next
 	freed          int
-	scratch        [4 << 10]byte // what is read to be dropped
-	record         accesslog.Record
+	scratch        [4 << 10]byte    // what is read to be dropped
+	record         accesslog.Record // reused, as its TLS
+	settled        accesslog.TLS
 
 	quiet []func() // to be called when nothing waits or lingers
 }

@@ -192,11 +192,11 @@ func (e *entrant) fail(why failure, err error) {
 		Client: e.peer, Peer: e.socketPeer(), Listener: name, Protocol: protocolTLS, Reason: "handshake-" + why.String(),
 	}
 	if e.gate.tls {
-		l := &accesslog.TLS{ServerName: e.sni, JA4: e.ja4, Handshake: -1}
+		d.settled = accesslog.TLS{ServerName: e.sni, JA4: e.ja4, Handshake: -1}
 		if e.chain != nil {
-			l.Chain = e.chain.Name
+			d.settled.Chain = e.chain.Name
 		}
-		d.record.TLS = l
+		d.record.TLS = &d.settled
 	}
 	d.access.Append(&d.record)
 }

@@ -86,7 +86,10 @@ func (g *Gate) Misdirected(s *Secure, host []byte) bool {
 	}
 	var lower [256]byte
 	name := HostName(host)
-	if len(name) > len(lower) || bytes.EqualFold(name, []byte(s.ServerName)) {
+	switch {
+	case len(name) > len(lower): // no host is named so, and who reads it next may cut it
+		return true
+	case bytes.EqualFold(name, []byte(s.ServerName)):
 		return false
 	}
 	for i, b := range name {
@@ -100,7 +103,7 @@ func (g *Gate) Misdirected(s *Secure, host []byte) bool {
 	switch {
 	case c == s.Chain:
 		return false
-	case c == nil || c.Server == nil:
+	case c == nil || c.Server == nil, c.Server.Config() == nil: // the policy of one that warms up is not known
 		return true
 	}
 	return c.Server.ClientPolicy() != s.Policy

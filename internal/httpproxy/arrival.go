@@ -1,0 +1,46 @@
+package httpproxy
+
+import (
+	"net/netip"
+
+	"belay/internal/listener"
+	"belay/internal/proxyproto"
+	"belay/internal/xfcc"
+)
+
+// arrival is what more is known of a connection than its peer.
+type arrival struct {
+	tls         *listener.Secure // nil: plain
+	via, dest   netip.AddrPort   // as in listener.Client
+	certificate *xfcc.Conn       // nil: the client has shown none, or nobody is told
+}
+
+// tlsRecord begins a ClientHello (RFC 8446 section 5.1), and no request.
+const tlsRecord = 22
+
+// secure reports whether the client speaks TLS with us.
+func (c *conn) secure() bool { return c.came != nil && c.came.tls != nil }
+
+// scheme is that of the client's URLs.
+func (c *conn) scheme() string {
+	if c.secure() {
+		return "https"
+	}
+	return "http"
+}
+
+// origin is who a connection to an endpoint is made for.
+func (c *conn) origin() *proxyproto.Origin {
+	if c.came == nil {
+		return (*listener.Secure)(nil).Origin(c.peer, netip.AddrPort{})
+	}
+	return c.came.tls.Origin(c.peer, c.came.dest)
+}
+
+func newArrival(p *Plan, c *listener.Client) *arrival {
+	a := &arrival{tls: c.TLS, via: c.Via, dest: c.Dest}
+	if c.TLS != nil {
+		a.certificate = p.certificates.conn(c.TLS)
+	}
+	return a
+}
