@@ -1,12 +1,14 @@
 package test
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"belay/test/harness"
 )
@@ -173,12 +175,52 @@ func TestCheckRefusesKeysOfTheOtherProtocol(t *testing.T) {
 // check says that a good configuration is good, in one line, and exits with 0.
 func TestCheckGood(t *testing.T) {
 	t.Parallel()
-	for _, path := range []string{"docs/reference.toml", "examples/quickstart.toml"} {
-		out, code := checkFile(t, harness.Root(t)+"/"+path)
-		if code != 0 {
-			t.Errorf("%s: exit code %d: %s", path, code, out)
+	out, code := checkFile(t, harness.Root(t)+"/examples/quickstart.toml")
+	if code != 0 {
+		t.Errorf("quickstart.toml: exit code %d: %s", code, out)
+	}
+	want(t, out, "note: a self-signed certificate is for development")
+	// The reference names files of TLS that no host has: that is all that is wrong.
+	out, _ = checkFile(t, harness.Root(t)+"/docs/reference.toml")
+	for _, l := range lines(out) {
+		if !strings.Contains(l, ": note: ") && !strings.HasSuffix(l, "no such file or directory") {
+			t.Errorf("reference.toml: %s", l)
 		}
 	}
+}
+
+// belayd check reads what TLS needs: a key of another certificate, one that has
+// expired or soon will, an authority that is none.
+func TestCheckTLS(t *testing.T) {
+	t.Parallel()
+	a := harness.NewAuthority(t)
+	good := a.Issue(harness.Leaf{Name: "good", DNS: []string{"a.example"}})
+	other := a.Issue(harness.Leaf{Name: "other", DNS: []string{"a.example"}})
+	old := a.Issue(harness.Leaf{Name: "old", From: -48 * time.Hour, To: -24 * time.Hour})
+	check := func(keys string) (string, int) {
+		t.Helper()
+		path := harness.TempDir(t) + "/belay.toml"
+		if err := os.WriteFile(path, []byte("[listener.web]\naddress = \"127.0.0.1:1\"\n[[listener.web.route]]\nrespond = { status = 200 }\n[listener.web.tls]\n"+keys), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return checkFile(t, path)
+	}
+	mixed := fmt.Sprintf("{ cert = %q, key = %q }", good.CertFile, other.KeyFile)
+	for keys, want := range map[string]string{
+		"certificates = [" + mixed + "]":       "does not match",
+		"certificates = [" + pairOf(old) + "]": "has expired",
+		"certificates = [" + pairOf(good) + "]\n[listener.web.tls.client_certificate]\nmode = \"require\"\nca = \"" + good.KeyFile + "\"": "no certificate in the file",
+	} {
+		out, code := check(keys)
+		if code == 0 || !strings.Contains(out, want) || !strings.Contains(out, "listener.web.tls") {
+			t.Errorf("%s:\nexit code %d: %s", keys, code, out)
+		}
+	}
+	out, code := check("certificates = [" + pairOf(good) + ", " + pairOf(other) + "]")
+	if code != 0 {
+		t.Errorf("exit code %d: %s", code, out)
+	}
+	want(t, out, "note: listener.web.tls: ", "expires at")
 }
 
 // belayd version prints its name and version; a wrong command is an error with a hint.

@@ -14,6 +14,7 @@ curl
 dbus
 debootstrap
 gcc
+gnutls-bin
 haproxy
 iproute2
 libarchive-tools
@@ -24,6 +25,7 @@ logrotate
 mandoc
 nghttp2-client
 nginx-light
+openssl
 postgresql
 procps
 prometheus
@@ -34,11 +36,13 @@ shellcheck
 strace
 systemd
 util-linux
+sslscan
 wrk
 '
 # gcc, libc6-dev: the race detector links with cgo. nghttp2-client: h2load.
 # prometheus: promtool. util-linux: prlimit, taskset. procps: what a person
 # needs to look at a test that hangs. debootstrap: the root of a newer Debian.
+# gnutls-bin: gnutls-cli, which is no OpenSSL. sslscan: what is old or weak.
 # lintian, rpm, libarchive-tools (bsdtar), shellcheck: make packages-check.
 services='nginx haproxy postgresql prometheus prometheus-node-exporter'
 

@@ -14,8 +14,9 @@ import (
 	"belay/test/harness"
 )
 
-// postgres runs a PostgreSQL of Debian on a fresh address and returns it.
-func postgres(t *testing.T) (addr string) {
+// postgres runs a PostgreSQL of Debian on a fresh address and returns it. With a
+// certificate it takes TLS, and in clear nothing but what is local.
+func postgres(t *testing.T, cert ...harness.Certificate) (addr string) {
 	t.Helper()
 	bins, _ := filepath.Glob("/usr/lib/postgresql/*/bin")
 	who, err := user.Lookup("postgres")
@@ -46,8 +47,25 @@ func postgres(t *testing.T) (addr string) {
 	}
 	addr = harness.Addr(t)
 	host, port, _ := strings.Cut(addr, ":")
-	c := command("postgres", "-D", dir+"/data", "-h", host, "-p", port, "-k", dir, "-F", "-c", "max_connections=50")
+	args := []string{"-D", dir + "/data", "-h", host, "-p", port, "-k", dir, "-F", "-c", "max_connections=50"}
 	hba := "host all all 127.0.0.0/8 trust\nlocal all all trust\n"
+	for _, c := range cert {
+		for from, to := range map[string]string{c.CertFile: dir + "/data/server.crt", c.KeyFile: dir + "/data/server.key"} {
+			b, err := os.ReadFile(from)
+			if err == nil {
+				err = os.WriteFile(to, b, 0o600)
+			}
+			if err == nil {
+				err = os.Chown(to, uid, gid)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		args = append(args, "-c", "ssl=on")
+		hba = "hostssl all all 127.0.0.0/8 trust\nlocal all all trust\n"
+	}
+	c := command("postgres", args...)
 	if err := os.WriteFile(dir+"/data/pg_hba.conf", []byte(hba), 0o600); err != nil {
 		t.Fatal(err)
 	}

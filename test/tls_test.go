@@ -1,7 +1,9 @@
 package test
 
 import (
+	"crypto/sha256"
 	"crypto/tls"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -284,4 +286,10 @@ func TestTLSHelloInPieces(t *testing.T) {
 	if n, _ := d.Metric("belay_listener_tls_groups_total", `group="X25519MLKEM768"`); n != 2 {
 		t.Errorf("%v handshakes with X25519MLKEM768 are counted", n)
 	}
+}
+
+func sha256Of(b []byte) [32]byte { return sha256.Sum256(b) }
+
+func pemBlock(kind string, der []byte) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
 }

@@ -63,15 +63,11 @@ func (b *builder) listenerTLS(l *Listener, raw *rawListener, at *path) {
 	b.buildChains(l, raw, at)
 }
 
-// startTLS is for protocols without HTTP whose clients ask for TLS in the clear.
+// startTLS is for other protocols than HTTP, whose clients ask for TLS in the clear.
 func (b *builder) startTLS(l *Listener, raw *rawListener, at *path) {
 	l.StartTLS = raw.StartTLS.protocol()
-	switch at := at.child("starttls"); {
-	case l.StartTLS == "":
-	case l.Protocol == ProtocolHTTP:
-		b.add(at, "is only for protocol = %q", ProtocolTCP)
-	case raw.TLS == nil && len(raw.Chains) == 0:
-		b.add(at, "needs tls or chain: there is no TLS to start")
+	if l.StartTLS != "" && l.Protocol == ProtocolHTTP {
+		b.add(at.child("starttls"), "is only for protocol = %q", ProtocolTCP)
 	}
 }
 

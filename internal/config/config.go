@@ -99,7 +99,7 @@ type Listener struct {
 	Chains                  []*Chain       // in file order
 	ProxyProtocol           string         // "off" (default), "accept" a header if there is one, "require" it
 	ProxyProtocolFrom       []netip.Prefix // peers that may send one
-	StartTLS                string         // "" (default) or "postgres": the client asks for TLS in the clear; TCP listeners with TLS or chains only
+	StartTLS                string         // "" (default) or "postgres": the client asks for TLS in the clear, which is declined without TLS or chains; TCP listeners only
 	Routes                  []*Route       // in file order
 
 	// Of a TCP listener; of what is above it has the keys of the socket, of

@@ -200,7 +200,7 @@ chain = [{ name = "a b", ports = [1], passthrough = true }, { name = "web.2", po
 	{"OK starttls with a chain", "tcp", "cluster = \"a\"\nstarttls = \"postgres\"\nchain = [{ passthrough = true }]", ``},
 	{"OK no starttls", "http", `starttls = "none"`, ``},
 	{"bad starttls", "tcp", "cluster = \"a\"\nstarttls = \"smtp\"\n" + context, `5: listener.web.starttls: must be "none" or "postgres", not "smtp"`},
-	{"bad starttls without TLS", "tcp", "cluster = \"a\"\nstarttls = \"postgres\"", `5: listener.web.starttls: needs tls or chain: there is no TLS to start`},
+	{"OK starttls that is declined", "tcp", "cluster = \"a\"\nstarttls = \"postgres\"", ``},
 	{"bad starttls of HTTP", "http", "starttls = \"postgres\"\n" + context, `3: listener.web.starttls: is only for protocol = "tcp"`},
 	{"OK proxy protocol", "http", "proxy_protocol = \"require\"\nproxy_protocol_from = [\"10.0.0.0/8\"]", ``},
 	{"OK proxy protocol off", "http", "proxy_protocol = \"off\"\nproxy_protocol_from = []", ``},

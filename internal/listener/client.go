@@ -19,7 +19,7 @@ type Client struct {
 	// may send one, else the socket's peer. Invalid on a Unix socket.
 	Peer netip.AddrPort
 	// Dest is what the client connected to: of the PROXY header, else of the
-	// socket. Invalid unless Gate.WantDest, a chain's ports or a PROXY header asked
+	// socket. Invalid unless DoorLimits.WantDest, a chain's ports or a PROXY header asked
 	// for it.
 	Dest netip.AddrPort
 	// Via is the socket's peer if a PROXY header named another; else invalid.

@@ -44,11 +44,14 @@ type Door struct {
 // DoorLimits bound the waiting connections of all workers.
 type DoorLimits struct {
 	HelloBytes int // of a ClientHello
-	max        int64
-	open       atomic.Int64
-	sources    *sources
-	counts     doorStats
-	said       ratelog.Lines[saidKey]
+	// WantDest fills Client.Dest in, for clusters that are told; set before the first
+	// connection.
+	WantDest bool
+	max      int64
+	open     atomic.Int64
+	sources  *sources
+	counts   doorStats
+	said     ratelog.Lines[saidKey]
 }
 
 type doorStats struct {
@@ -90,7 +93,7 @@ func (d *Door) Serve(a *Acceptor, g *Gate, fd int, peer netip.AddrPort, deliver 
 	e.acc, e.gate, e.raw, e.deliver = a, g, raw, deliver
 	e.peer, e.start = peer, d.loop.Now()
 	e.admitted = !g.mayProxy(peer)
-	if g.WantDest || g.ports {
+	if d.limits.WantDest || g.ports {
 		e.dest, _ = eventloop.LocalAddr(fd) // without it a chain with a port is not met
 	}
 	_ = eventloop.SetNoDelay(fd) // a Unix socket has none
@@ -114,7 +117,11 @@ func (d *Door) plain(a *Acceptor, fd int, peer netip.AddrPort, deliver func(Clie
 		d.dropped(a, peer, err)
 		return
 	}
-	deliver(Client{Socket: raw, Peer: peer})
+	c := Client{Socket: raw, Peer: peer}
+	if d.limits.WantDest {
+		c.Dest, _ = eventloop.LocalAddr(fd) // unknown, then
+	}
+	deliver(c)
 }
 
 func (d *Door) dropped(a *Acceptor, peer netip.AddrPort, err error) {

@@ -37,6 +37,7 @@ type entrant struct {
 	admitted        bool // the listener knows the client's address
 	counted         bool // by limits.sources
 	gssenc          bool // GSSENCRequest came
+	declined        bool // SSLRequest came, and there is no TLS
 	spoke           bool // a byte came
 	refused         bool // and told so
 	secure          *Secure
@@ -207,14 +208,14 @@ func (e *entrant) afterProxy() {
 	switch {
 	case g.Config.ProxyProtocol == "require" && !g.mayProxy(e.socketPeer()):
 		e.refuse(failedProxyMissing, nil)
-	case !g.tls:
+	case !g.tls && !g.postgres:
 		e.serve(Client{Socket: e.raw, Head: e.head()})
 	case e.peer.IsValid() && !e.d.limits.sources.enter(e.peer.Addr()):
 		e.refuse(failedSource, nil)
 	default:
 		e.counted = e.peer.IsValid()
 		e.state = entrantHello
-		if g.Config.StartTLS == "postgres" {
+		if g.postgres {
 			e.state = entrantStart
 		}
 	}

@@ -15,6 +15,7 @@ import (
 const (
 	pgSSLRequest    = 80877103
 	pgGSSENCRequest = 80877104
+	pgCancelRequest = 80877102
 	pgRequestSize   = 8
 )
 
@@ -28,11 +29,13 @@ var pgRefusal = func() []byte {
 
 // startTLS answers what a PostgreSQL client asks before TLS. Behind SSLRequest
 // nothing may come before the answer: what was sent in clear would be taken for
-// what TLS has protected (CVE-2021-23222).
+// what TLS has protected (CVE-2021-23222). A listener without TLS declines, and
+// passes on what the client says then.
 func (e *entrant) startTLS() {
 	b := e.buf[e.r:e.n]
+	secure := e.gate.tls
 	switch {
-	case len(b) > 0 && b[0] == recordHandshake: // TLS at once, as sslnegotiation=direct has it
+	case len(b) > 0 && b[0] == recordHandshake && secure: // TLS at once, as sslnegotiation=direct has it
 		e.state = entrantHello
 		return
 	case len(b) < pgRequestSize:
@@ -40,11 +43,16 @@ func (e *entrant) startTLS() {
 	}
 	size, code := binary.BigEndian.Uint32(b), binary.BigEndian.Uint32(b[4:])
 	switch {
-	case size == pgRequestSize && code == pgSSLRequest && len(b) == pgRequestSize:
+	case size == pgRequestSize && code == pgSSLRequest && len(b) == pgRequestSize && secure:
 		e.answerPostgres('S', entrantHello)
+	case size == pgRequestSize && code == pgSSLRequest && len(b) == pgRequestSize && !e.declined:
+		e.declined = true
+		e.answerPostgres('N', entrantStart)
 	case size == pgRequestSize && code == pgGSSENCRequest && len(b) == pgRequestSize && !e.gssenc:
 		e.gssenc = true
 		e.answerPostgres('N', entrantStart)
+	case !secure && (code>>16 == 3 || code == pgCancelRequest):
+		e.serve(Client{Socket: e.raw, Head: e.head()})
 	case code>>16 == 3: // StartupMessage
 		e.fail(failedStartTLS, errors.New("a PostgreSQL client without TLS"))
 		e.bye(pgRefusal)

@@ -18,17 +18,17 @@ type Gate struct {
 	Config *config.Listener
 	Chains []*Chain // the listener's own tls last
 
-	st     gateStats
-	chains *chains
-	tls    bool // TLS is expected
-	ports  bool // a chain asks for the port
-	alpn   bool // a chain asks for ALPN
-	mixed  bool // clients of one chain may have to show what those of another need not
-	proxy  bool // the PROXY header may come
-	from   *netset.Set
-	// WantDest fills Client.Dest in, WantLog Secure.Log; set before the first
-	// connection.
-	WantDest, WantLog bool
+	st       gateStats
+	chains   *chains
+	tls      bool // TLS is expected
+	ports    bool // a chain asks for the port
+	alpn     bool // a chain asks for ALPN
+	mixed    bool // clients of one chain may have to show what those of another need not
+	proxy    bool // the PROXY header may come
+	from     *netset.Set
+	postgres bool // STARTTLS as PostgreSQL does
+	// WantLog fills Secure.Log in; set before the first connection.
+	WantLog bool
 }
 
 // ServerTLS makes the TLS of a chain.
@@ -38,9 +38,9 @@ type ServerTLS func(t *config.TLS, chain string) (*certs.Server, error)
 func NewGate(l *config.Listener, serve ServerTLS, r *stats.Registry) (*Gate, error) {
 	g := &Gate{
 		Config: l, tls: l.TLS != nil || len(l.Chains) > 0,
-		proxy: l.ProxyProtocol != "off" && l.ProxyProtocol != "", from: netset.New(l.ProxyProtocolFrom),
+		proxy: l.ProxyProtocol != "off" && l.ProxyProtocol != "", from: netset.New(l.ProxyProtocolFrom), postgres: l.StartTLS == "postgres",
 	}
-	if !g.tls && !g.proxy {
+	if !g.tls && !g.proxy && !g.postgres {
 		return nil, nil
 	}
 	var errs []error

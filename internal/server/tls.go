@@ -28,6 +28,7 @@ type tlsParts struct {
 func (s *Server) openStore() {
 	c := &s.cfg.Server.TLS
 	s.tls.limits = listener.NewDoorLimits(c.MaxHandshakes, c.MaxHandshakesPerSource, c.HelloBytes, s.registry)
+	s.tls.limits.WantDest = slices.ContainsFunc(s.cfg.Clusters, func(c *config.Cluster) bool { return c.ProxyProtocol != 0 })
 	if !usesTLS(s.cfg) {
 		return
 	}
@@ -92,7 +93,6 @@ func (s *Server) newGate(l *config.Listener) (*listener.Gate, error) {
 		return nil, err
 	}
 	g.WantLog = s.access != nil
-	g.WantDest = slices.ContainsFunc(s.cfg.Clusters, func(c *config.Cluster) bool { return c.ProxyProtocol != 0 })
 	return g, nil
 }
 
