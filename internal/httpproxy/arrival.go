@@ -3,6 +3,7 @@ package httpproxy
 import (
 	"net/netip"
 
+	"belay/internal/accesslog"
 	"belay/internal/listener"
 	"belay/internal/proxyproto"
 	"belay/internal/xfcc"
@@ -12,7 +13,8 @@ import (
 type arrival struct {
 	tls         *listener.Secure // nil: plain
 	via, dest   netip.AddrPort   // as in listener.Client
-	certificate *xfcc.Conn       // nil: the client has shown none, or nobody is told
+	log         *accesslog.TLS
+	certificate *xfcc.Conn // nil: the client has shown none, or nobody is told
 }
 
 // tlsRecord begins a ClientHello (RFC 8446 section 5.1), and no request.
@@ -38,7 +40,7 @@ func (c *conn) origin() *proxyproto.Origin {
 }
 
 func newArrival(p *Plan, c *listener.Client) *arrival {
-	a := &arrival{tls: c.TLS, via: c.Via, dest: c.Dest}
+	a := &arrival{tls: c.TLS, via: c.Via, dest: c.Dest, log: c.Log}
 	if c.TLS != nil {
 		a.certificate = p.certificates.conn(c.TLS)
 	}

@@ -33,13 +33,15 @@ type Client struct {
 	Chain *Chain
 	// TLS is what the handshake settled; nil: belay did not terminate TLS.
 	TLS *Secure
+	// Log is what the access log tells of the client's TLS, also of one that passes
+	// through; nil unless Gate.WantLog.
+	Log *accesslog.TLS
 }
 
 // Secure is the TLS of a client's connection. It lives as long as that and never
 // changes.
 type Secure struct {
 	transport.TLSInfo
-	Log   *accesslog.TLS // nil unless Gate.WantLog
 	Chain *Chain
 	// Policy is what client certificates were checked against at the handshake:
 	// names with another one are not to be served on this connection (421).

@@ -36,7 +36,7 @@ type Door struct {
 	freed          int
 	scratch        [4 << 10]byte    // what is read to be dropped
 	record         accesslog.Record // reused, as its TLS
-	settled        accesslog.TLS
+	hello          accesslog.TLS
 
 	quiet []func() // to be called when nothing waits or lingers
 }

@@ -27,7 +27,7 @@ type Gate struct {
 	proxy    bool // the PROXY header may come
 	from     *netset.Set
 	postgres bool // STARTTLS as PostgreSQL does
-	// WantLog fills Secure.Log in; set before the first connection.
+	// WantLog fills Client.Log in; set before the first connection.
 	WantLog bool
 }
 
