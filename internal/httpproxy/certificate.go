@@ -60,16 +60,12 @@ func (s *stream) clientCertificate() {
 		mode, cert = c.plan.certificates.of(c.came.tls).Mode, c.came.certificate
 	}
 	if cert == nil {
-		if mode != xfcc.AlwaysForwardOnly {
-			m.Remove(header.XForwardedClientCert)
-		}
+		s.setElement(mode.Value(s.joined(header.XForwardedClientCert, 0), nil))
 		m.Remove(header.ClientCert)
 		m.Remove(header.ClientCertChain)
 		return
 	}
-	if mode != xfcc.AlwaysForwardOnly && mode != xfcc.ForwardOnly {
-		s.setElement(cert.Value(s.joined(header.XForwardedClientCert, cert.Room())))
-	}
+	s.setElement(cert.Value(s.joined(header.XForwardedClientCert, cert.Room())))
 	lend(m, header.ClientCert, cert.ClientCert())
 	lend(m, header.ClientCertChain, cert.ClientCertChain())
 }
