@@ -63,22 +63,28 @@ func TestTLSForwardedChain(t *testing.T) {
 	}
 }
 
-// Redirects and what endpoints hear of the scheme follow the connection; who is not
+// Redirects and what endpoints hear of scheme and TLS follow the connection; who is not
 // trusted does not choose it.
 func TestTLSScheme(t *testing.T) {
 	t.Parallel()
 	a := harness.NewAuthority(t)
 	server := a.Issue(harness.Leaf{Name: "server", DNS: []string{"a.example"}})
+	client := a.Issue(harness.Leaf{Name: `client, "the"`})
 	plain := harness.Addr(t)
 	routes := "[[listener.%s.route]]\npath = \"/old\"\nredirect = { host = \"b.example\", status = 301 }\n"
+	const header = "request_headers = { set = { X-Scheme = \"%{scheme}\", X-TLS = \"%{tls_version}/%{tls_sni}/%{tls_client_subject}\" } }\n"
 	s := &site{
-		tables: "[listener.web.tls]\ncertificates = [" + pairOf(server) + "]\n", routes: fmt.Sprintf(routes, "web"), endpoints: []string{harness.NewEcho(t, "a").Addr},
-		more: fmt.Sprintf("[listener.plain]\naddress = %q\n", plain) + fmt.Sprintf(routes, "plain") + "[[listener.plain.route]]\ncluster = \"back\"\n",
+		route:  header,
+		tables: "[listener.web.tls]\ncertificates = [" + pairOf(server) + "]\n" + fmt.Sprintf("[listener.web.tls.client_certificate]\nmode = \"request\"\nca = %q\n", a.File),
+		routes: fmt.Sprintf(routes, "web"), endpoints: []string{harness.NewEcho(t, "a").Addr},
+		more: fmt.Sprintf("[listener.plain]\naddress = %q\n", plain) + fmt.Sprintf(routes, "plain") + "[[listener.plain.route]]\ncluster = \"back\"\n" + header,
 	}
 	serve(t, s)
-	overTLS, _ := secure(t, s.addr, names(a, "a.example"))
+	overTLS, _ := secure(t, s.addr, shows(a, client, "a.example"))
 	for scheme, c := range map[string]*harness.Conn{"https": overTLS, "http": harness.Dial(t, plain)} {
-		want(t, c.Do("GET", "/", "a.example", "X-Forwarded-Proto: gopher").Body, "X-Forwarded-Proto: "+scheme+"\r\n")
+		about := map[string]string{"https": "1.3/a.example/CN=client\\, \\22the\\22", "http": "//"}[scheme]
+		want(t, c.Do("GET", "/", "a.example", "X-Forwarded-Proto: gopher", "X-TLS: forged").Body,
+			"X-Forwarded-Proto: "+scheme+"\r\n", "X-Scheme: "+scheme+"\r\n", "X-TLS: "+about+"\r\n")
 		r := c.Do("GET", "/old", "a.example")
 		wantStatus(t, r, http.StatusMovedPermanently)
 		if got := r.Header.Get("Location"); got != scheme+"://b.example/old" {

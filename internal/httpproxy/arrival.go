@@ -14,6 +14,7 @@ type arrival struct {
 	tls         *listener.Secure // nil: plain
 	via, dest   netip.AddrPort   // as in listener.Client
 	log         *accesslog.TLS
+	subject     string     // for templates; made when first asked for
 	certificate *xfcc.Conn // nil: the client has shown none, or nobody is told
 }
 
@@ -45,4 +46,27 @@ func newArrival(p *Plan, c *listener.Client) *arrival {
 		a.certificate = p.certificates.conn(c.TLS)
 	}
 	return a
+}
+
+// appendTLS adds the value of a template's variable about the connection.
+func (c *conn) appendTLS(b []byte, variable string) []byte {
+	if variable == "scheme" {
+		return append(b, c.scheme()...)
+	}
+	if !c.secure() {
+		return b
+	}
+	a := c.came
+	switch variable {
+	case "tls_version":
+		b = append(b, listener.VersionName(a.tls.Version)...)
+	case "tls_sni":
+		b = append(b, a.tls.ServerName...)
+	case "tls_client_subject":
+		if chain := a.tls.PeerCertificates; a.subject == "" && len(chain) > 0 {
+			a.subject = xfcc.SubjectName(chain[0])
+		}
+		b = append(b, a.subject...)
+	}
+	return b
 }

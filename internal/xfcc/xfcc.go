@@ -98,7 +98,7 @@ func Element(d Details, by []string, chain []*x509.Certificate) string {
 		pair("Chain", `"`+encodedPEM(chain)+`"`)
 	}
 	if d&Subject != 0 {
-		pair("Subject", `"`+subject(leaf.Subject.String())+`"`)
+		pair("Subject", `"`+SubjectName(leaf)+`"`)
 	}
 	if d&URI != 0 {
 		if len(leaf.URIs) == 0 {
@@ -139,6 +139,10 @@ func plain(s string) string {
 	}
 	return b.String()
 }
+
+// SubjectName is a certificate's subject in the form of RFC 4514, in printable
+// ASCII without quotes.
+func SubjectName(c *x509.Certificate) string { return subject(c.Subject.String()) }
 
 // subject takes a name in the form of RFC 4514 and writes its quotes,
 // backslashes and everything outside of printable ASCII as hexadecimal pairs,
