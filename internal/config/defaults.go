@@ -24,7 +24,7 @@ func defaultServer() Server {
 			TicketRotation:         12 * time.Hour,
 			MaxHandshakes:          10000,
 			MaxHandshakesPerSource: 100,
-			HandshakesPerTurn:      4,
+			HandshakesPerTurn:      1,
 			HelloBytes:             16 << 10,
 			ExpiryWarning:          14 * 24 * time.Hour,
 		},

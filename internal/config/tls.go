@@ -13,7 +13,7 @@ type ServerTLS struct {
 	TicketRotation         time.Duration // a ticket key encrypts for so long; default 12h
 	MaxHandshakes          int           // open at a time over all workers, of clients; one more sheds the oldest; default 10000
 	MaxHandshakesPerSource int           // open at a time of one address; default 100; 0: no limit
-	HandshakesPerTurn      int           // that one turn of a worker's loop moves on; default 4
+	HandshakesPerTurn      int           // that one turn of a worker's loop moves on; default 1
 	HelloBytes             int           // the largest ClientHello; default 16KiB
 	ExpiryWarning          time.Duration // before a certificate expires; default 336h
 }

@@ -128,6 +128,10 @@ func (s *Server) certificateEvent(e certs.Event) {
 	log := s.log.With("source", e.Resource, "kind", e.Of.String(), "state", e.State.String())
 	switch e.Kind {
 	case certs.EventLoaded:
+		if serverState(s.state.Load()) == starting { // there may be thousands
+			log.Debug("loaded")
+			return
+		}
 		if e.NotAfter.IsZero() {
 			log.Info("loaded")
 			return
