@@ -40,7 +40,7 @@ var cases = []benchCase{
 	{name: "up-10m", title: "10 MiB request bodies, 8 connections", load: wrkLoad(8, "/sink", post(10<<20))},
 	{name: "connect", title: "A new connection for each request, 64 clients", load: wrkLoad(64, "/small", `wrk.headers["Connection"] = "close"`)},
 	{name: "rate", title: "Small replies at a fixed rate of 8000/s (open loop), 64 connections", load: openLoad(8000, 64)},
-	{name: "idle", title: "Idle keep-alive connections (9500, each after one request)", load: idleLoad(9500, "/small")},
+	{name: "idle", title: "Idle keep-alive connections (9500, each after one request and 5 s of quiet)", load: idleLoad(9500, "/small")},
 }
 
 // allCases are those of all sections.

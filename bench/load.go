@@ -163,6 +163,9 @@ func request(c net.Conn, r *bufio.Reader, path string) error {
 	return err
 }
 
+// idleQuiet is how long idle connections have been so when memory is measured.
+const idleQuiet = 5 * time.Second
+
 // idleLoad opens connections, has one request answered on each, and measures
 // the memory that they cost the server.
 func idleLoad(conns int, path string) func(*lab, string) (sample, error) {
@@ -181,6 +184,7 @@ func idleLoad(conns int, path string) func(*lab, string) (sample, error) {
 				return sample{}, err
 			}
 		}
+		time.Sleep(idleQuiet) // belay gives the garbage of the handshakes back when they are over
 		grown := rss(l.backend.Process.Pid) - before
 		return sample{requests: int64(conns), seconds: 1, rssPerConn: float64(grown) / float64(conns)}, nil
 	}

@@ -51,8 +51,8 @@ var tlsCases = []benchCase{
 		load: openLoad(floodRate, floodConns), columns: latencyColumns},
 	{name: "tls-flood", title: fmt.Sprintf("The same during a flood of handshakes from %d clients", floodClients),
 		load: floodLoad(floodRate, floodConns, floodClients), columns: floodColumns},
-	{name: "tls-idle", title: "Idle TLS connections (2000, each after one small request)", load: idleLoad(2000, "/small")},
-	{name: "tls-idle-1m", title: "Idle TLS connections (2000, each after a reply of 1 MiB)", load: idleLoad(2000, "/1m")},
+	{name: "tls-idle", title: "Idle TLS connections (2000, each after one small request and 5 s of quiet)", load: idleLoad(2000, "/small")},
+	{name: "tls-idle-1m", title: "Idle TLS connections (2000, each after a reply of 1 MiB and 5 s of quiet)", load: idleLoad(2000, "/1m")},
 }
 
 // inTLS gives cases what all of this section have.

@@ -82,7 +82,7 @@ func Hook(o HookOptions) error {
 }
 
 // stopped reports whether a failure is that of a service that was told to stop:
-// the parent may have heard of it before this process.
+// the parent may have heard of it before this process, and end.
 func (h *hook) stopped() bool {
 	for {
 		select {
@@ -91,8 +91,21 @@ func (h *hook) stopped() bool {
 		case <-h.o.Stop:
 			h.stopping = true
 		default:
-			return h.stopping
+			return h.stopping || h.ended() && h.stopsToo(nil) != nil
 		}
+	}
+}
+
+// ended reports whether the parent has closed its end of the connection.
+func (h *hook) ended() bool {
+	if h.conn == nil { // it hangs; the child took over
+		return false
+	}
+	select {
+	case <-h.conn.Done():
+		return true
+	default:
+		return false
 	}
 }
 
@@ -253,6 +266,7 @@ func (h *hook) wait() error {
 				return errors.New(p.Reason)
 			}
 		case reason := <-h.failed:
+			h.hearParent()
 			return errors.New(reason)
 		case <-h.child.Done():
 			return h.childEnd()
@@ -279,6 +293,28 @@ func (h *hook) patience() time.Duration {
 
 // extendEvery is how often the manager is asked for more time.
 const extendEvery = 5 * time.Second
+
+// hearParent waits for what the parent says of a child that failed: it may be the
+// parent that took the restart back, because it stops.
+func (h *hook) hearParent() {
+	limit := time.After(childWords)
+	for {
+		select {
+		case p := <-h.phases:
+			h.stopping = h.stopping || p.Stopping
+			if p.Name == pb.Phase_FAILED {
+				return
+			}
+		case <-h.conn.Done():
+			return
+		case <-h.o.Stop:
+			h.stopping = true
+			return
+		case <-limit:
+			return
+		}
+	}
+}
 
 // childEnd finds the reason why the child has ended: its own word, the parent's,
 // or none.

@@ -305,6 +305,7 @@ func (s *Server) start(ctx context.Context) error {
 	s.resolver.Start(ctx)
 	s.resolver.WaitInitial(ctx)
 	s.watchCertificates(ctx)
+	go trimMemory(ctx)
 	for _, w := range s.workers {
 		s.running.Add(1)
 		go func() {
