@@ -24,6 +24,17 @@ const tlsRecord = 22
 // secure reports whether the client speaks TLS with us.
 func (c *conn) secure() bool { return c.came != nil && c.came.tls != nil }
 
+// closeTLS closes a connection that begins as TLS does where none is spoken: no reply
+// could be read. It reports whether it did.
+func (c *conn) closeTLS() bool {
+	if c.requests > 0 || c.secure() {
+		return false
+	}
+	c.w.shard.Inc(c.plan.Stats.TLSOnPlain)
+	c.close()
+	return true
+}
+
 // scheme is that of the client's URLs.
 func (c *conn) scheme() string {
 	if c.secure() {

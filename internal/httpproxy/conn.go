@@ -250,9 +250,7 @@ func (c *conn) parse() bool {
 		c.s.start = c.w.loop.Now()
 		c.arm(timeHead, c.plan.Listener.Timeouts.Head)
 	}
-	if c.in[c.r] == tlsRecord && c.requests == 0 && !c.secure() {
-		c.w.shard.Inc(c.plan.Stats.TLSOnPlain)
-		c.close()
+	if c.in[c.r] == tlsRecord && c.closeTLS() {
 		return false
 	}
 	s := c.s
