@@ -11,8 +11,10 @@
 // listener, client, client_port, peer, method, host, path, protocol, status,
 // reason, bytes_in, bytes_out, duration, route, cluster, endpoint,
 // endpoint_address, attempts, reused, upstream_connect, upstream_first_byte,
-// user_agent, referer, request_id, forwarded_for, connection. What is empty, was
-// not reached, or is false is left out; numbers are always there.
+// user_agent, referer, request_id, forwarded_for, connection, tls_version,
+// tls_cipher, tls_group, tls_sni, tls_alpn, tls_resumed, tls_client_subject,
+// tls_ja4, tls_chain, tls_handshake. What is empty, was not reached, or is false
+// is left out; numbers are always there.
 //
 // Any other format is text with %{name} in it; %% is a percent sign. The names
 // are those above and these:
@@ -33,8 +35,18 @@
 //	attempts             tries at endpoints
 //	reused               true if the last try took a pooled connection
 //	connection           number of the client's connection
+//	tls_version          of the client's TLS: 1.2 or 1.3
+//	tls_cipher           its cipher suite, as IANA names it
+//	tls_group            its key exchange, as IANA names it; empty in a resumption of TLS 1.2
+//	tls_sni              server name that the client asked for, as it wrote it
+//	tls_alpn             protocol that both sides agreed on
+//	tls_resumed          true if an earlier session was resumed
+//	tls_client_subject   of the client's certificate, as RFC 4514 writes it
+//	tls_ja4              fingerprint of the ClientHello
+//	tls_chain            filter chain; the listener's name for its own tls
+//	tls_handshake        first byte to the end of the handshake, in seconds
 //
-// The three times exist with _ms and _us at the end, in milliseconds and
+// The four times exist with _ms and _us at the end, in milliseconds and
 // microseconds. What is empty or was not reached is written as "-".
 //
 // Values come from strangers. In JSON they are escaped as JSON wants it, and bytes

@@ -24,6 +24,16 @@ func sample() *Record {
 	}
 }
 
+// secured is sample over TLS.
+func secured() *Record {
+	r := sample()
+	r.TLS = &TLS{
+		Version: "1.3", Cipher: "TLS_AES_128_GCM_SHA256", Group: "X25519MLKEM768", ServerName: "Shop.example.com", ALPN: "http/1.1",
+		Subject: `CN=a\"b,O=\C3\A9`, JA4: "t13d1516h1_8daaf6152771_b186095e22b6", Chain: "shop", Resumed: true, Handshake: 2_345_678,
+	}
+	return r
+}
+
 // format makes one line of a record.
 func format(t testing.TB, f string, r *Record) string {
 	t.Helper()
@@ -52,10 +62,19 @@ func TestJSONLine(t *testing.T) {
 		{"OK nothing but a reason", `{"time":"1970-01-01T00:00:00.000Z","client_port":0,"status":400,"reason":"bad-request-line",` +
 			`"bytes_in":0,"bytes_out":0,"duration":12.000000,"attempts":0,"connection":0}` + "\n",
 			&Record{Start: time.Unix(0, 0), Status: 400, Reason: "bad-request-line", Duration: 12e9, UpstreamConnect: -1, UpstreamFirstByte: -1}},
+		{"OK refused handshake", `{"time":"1970-01-01T00:00:00.000Z","client_port":0,"status":0,"reason":"handshake-no-chain",` +
+			`"bytes_in":0,"bytes_out":0,"duration":0.000000,"attempts":0,"connection":0,"tls_sni":"a\"b","tls_ja4":"t13d"}` + "\n",
+			&Record{Start: time.Unix(0, 0), Reason: "handshake-no-chain", UpstreamConnect: -1, UpstreamFirstByte: -1, TLS: &TLS{ServerName: `a"b`, JA4: "t13d", Handshake: -1}}},
 	} {
 		if got := format(t, "json", tt.r); got != tt.want {
 			t.Errorf("%s:\n got %s\nwant %s", tt.name, got, tt.want)
 		}
+	}
+	const more = `,"connection":42,"tls_version":"1.3","tls_cipher":"TLS_AES_128_GCM_SHA256","tls_group":"X25519MLKEM768","tls_sni":"Shop.example.com",` +
+		`"tls_alpn":"http/1.1","tls_resumed":true,"tls_client_subject":"CN=a\\\"b,O=\\C3\\A9","tls_ja4":"t13d1516h1_8daaf6152771_b186095e22b6",` +
+		`"tls_chain":"shop","tls_handshake":0.002345}` + "\n"
+	if got := format(t, "json", secured()); !strings.HasSuffix(got, more) {
+		t.Errorf("TLS:\n got %s\nwant %s", got, more)
 	}
 	if got := format(t, "json", same); strings.Contains(got, "peer") || strings.Contains(got, "reused") {
 		t.Errorf("peer or reused in %s", got)
@@ -78,6 +97,9 @@ func TestFormatLine(t *testing.T) {
 		{"OK upstream times", `%{upstream_connect} %{upstream_connect_ms} %{upstream_connect_us} %{upstream_first_byte_us}`, `0.000045 0.045 45 0`, sample()},
 		{"OK nothing", `%{upstream_connect_ms} %{upstream_first_byte} %{client} %{peer} %{route} %{path} %{request} %{reused} %{connection} %{client_port}`,
 			`- - - - - - - false 0 0`, bare},
+		{"OK TLS", `%{tls_version} %{tls_cipher} %{tls_group} %{tls_sni} %{tls_alpn} %{tls_resumed} "%{tls_client_subject}" %{tls_ja4} %{tls_chain} %{tls_handshake} %{tls_handshake_ms} %{tls_handshake_us}`,
+			`1.3 TLS_AES_128_GCM_SHA256 X25519MLKEM768 Shop.example.com http/1.1 true "CN=a\\\"b,O=\\C3\\A9" t13d1516h1_8daaf6152771_b186095e22b6 shop 0.002345 2.345 2345`, secured()},
+		{"OK no TLS", `%{tls_version} %{tls_cipher} %{tls_group} %{tls_sni} %{tls_alpn} %{tls_resumed} %{tls_client_subject} %{tls_ja4} %{tls_chain} %{tls_handshake}`, `- - - - - false - - - -`, bare},
 		{"OK addresses", `%{client}:%{client_port} %{peer}:%{peer_port} %{endpoint_address}`, `203.0.113.9:51234 10.0.0.2:40000 10.0.0.1:8080`, sample()},
 		{"OK zone of a header field", `%{client}`, `fe80::1`, zone},
 		{"OK hostile value", `"%{user_agent}" %{reason}`,
@@ -114,7 +136,7 @@ func TestValidate(t *testing.T) {
 // The package comment names every field, and no other.
 func TestEveryFieldMakesValidOutput(t *testing.T) {
 	for name := range fields {
-		for _, r := range []*Record{sample(), {}} {
+		for _, r := range []*Record{sample(), secured(), {}} {
 			if got := format(t, "%{"+name+"}", r); len(got) < 2 || strings.Count(got, "\n") != 1 {
 				t.Errorf("%s: %q", name, got)
 			}
@@ -200,6 +222,19 @@ func TestLineDoesNotAllocate(t *testing.T) {
 		}
 		if !bytes.HasSuffix(buf, []byte("\n")) {
 			t.Errorf("%q", buf)
+		}
+	}
+}
+
+func TestLineAllocatesNothing(t *testing.T) {
+	p, err := compile("json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, buf := line{json: true}, make([]byte, 0, 4096)
+	for _, r := range []*Record{sample(), secured()} {
+		if n := testing.AllocsPerRun(100, func() { buf = p.run(buf[:0], &w, r) }); n != 0 {
+			t.Errorf("%v allocations", n)
 		}
 	}
 }

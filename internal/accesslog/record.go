@@ -33,11 +33,11 @@ type Record struct {
 	Reason            string // why belay answered or broke off; "" for a reply passed on whole
 	ConnID            uint64
 	Reused            bool
-	TLS               *TLS // of the client's connection; nil: plain, or passed through without a look
+	TLS               *TLS // of the client's connection; nil: plain
 }
 
-// TLS is what a connection's handshake has settled, or had said when it failed. It
-// is made once for a connection.
+// TLS is what a connection's handshake has settled; of one that failed or passes
+// through, what the ClientHello said. It is made once for a connection.
 type TLS struct {
 	Version    string // "1.3"
 	Cipher     string // name in the registry of IANA

@@ -219,7 +219,8 @@ type PathRewrite struct {
 }
 
 // HeaderOps apply in the order remove, set, add. Values are literal but for
-// %{client_ip}, %{request_id}, %{host}, %{listener}, %{route}, %{cluster}, %{endpoint}, %% .
+// %{client_ip}, %{request_id}, %{host}, %{listener}, %{route}, %{cluster}, %{endpoint},
+// %{scheme}, %{tls_version}, %{tls_sni}, %{tls_client_subject}, %% .
 type HeaderOps struct {
 	Remove []string
 	Set    [][2]string

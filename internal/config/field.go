@@ -77,7 +77,7 @@ func (x *headerTemplate) set(v any) error {
 	return checkTemplate(s)
 }
 
-var variables = []string{"client_ip", "request_id", "host", "listener", "route", "cluster", "endpoint"}
+var variables = []string{"client_ip", "request_id", "host", "listener", "route", "cluster", "endpoint", "scheme", "tls_version", "tls_sni", "tls_client_subject"}
 
 func checkTemplate(s string) error {
 	for {

@@ -22,7 +22,7 @@ func makeForbidden() (t [256]bool) {
 		header.CacheControl, header.Pragma, header.Age, header.Expires, header.Date, header.Vary, header.Location, header.RetryAfter,
 		header.Range, header.IfRange, header.IfMatch, header.IfNoneMatch, header.IfModifiedSince, header.IfUnmodifiedSince,
 		header.Forwarded, header.XForwardedFor, header.XForwardedProto, header.XForwardedHost, header.XForwardedPort,
-		header.XRealIP, header.XRequestID, header.Via,
+		header.XRealIP, header.XRequestID, header.Via, header.XForwardedClientCert, header.ClientCert, header.ClientCertChain,
 	} {
 		t[h] = true
 	}

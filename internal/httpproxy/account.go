@@ -45,9 +45,7 @@ func (s *stream) logAccess(took int64) {
 		if c.came.via.IsValid() {
 			r.Peer = c.came.via
 		}
-		if c.came.tls != nil {
-			r.TLS = c.came.tls.Log
-		}
+		r.TLS = c.came.log
 	}
 	if s.client.IsValid() && s.client != c.peer.Addr() {
 		r.Client = addrOnly(s.client)

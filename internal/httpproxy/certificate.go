@@ -1,6 +1,8 @@
 package httpproxy
 
 import (
+	"slices"
+
 	"belay/internal/config"
 	"belay/internal/header"
 	"belay/internal/listener"
@@ -34,59 +36,67 @@ func forwardingOptions(t *config.TLS) (o xfcc.Options) {
 	return o
 }
 
-// conn has the values for a connection; they are made at its first request.
+// of finds the options of a connection.
+func (f forwarding) of(s *listener.Secure) *xfcc.Options { return &f[s.Chain.Index] }
+
+// conn has the values for a connection; nil if there is nothing to tell.
 func (f forwarding) conn(s *listener.Secure) *xfcc.Conn {
-	return xfcc.NewConn(&f[s.Chain.Index], s.Chain.Server.LocalURIs(s.ServerName), s.PeerCertificates)
+	chain, o := s.ClientChain(), f.of(s)
+	if chain == nil || !o.Needed() {
+		return nil
+	}
+	return xfcc.NewConn(o, s.Chain.Server.LocalURIs(s.ServerName), chain)
 }
 
 // clientCertificate removes what the client says about certificates itself, or
-// leaves it, as the mode says, and adds what belay knows. On a plain connection only a
-// trusted proxy can know anything.
-func (s *stream) clientCertificate(trusted bool) {
+// leaves it, as the mode says, and adds what belay knows. Trusted proxies are no
+// exception, for a mode can say that they shall be believed; a plain connection has
+// none and so the strictest.
+func (s *stream) clientCertificate() {
 	m := &s.req.Header
+	mode := xfcc.Sanitize
 	var cert *xfcc.Conn
-	if s.c.came != nil {
-		cert = s.c.came.certificate
+	if c := s.c; c.secure() {
+		mode, cert = c.plan.certificates.of(c.came.tls).Mode, c.came.certificate
 	}
-	switch {
-	case cert == nil && trusted:
-		return
-	case cert == nil:
-		m.Remove(header.XForwardedClientCert)
+	if cert == nil {
+		s.setElement(mode.Value(s.joined(header.XForwardedClientCert, 0), nil))
 		m.Remove(header.ClientCert)
 		m.Remove(header.ClientCertChain)
 		return
 	}
-	if v, ok := cert.Value(s.joined(header.XForwardedClientCert)); ok {
-		m.SetString(header.XForwardedClientCert, v)
-	} else {
+	s.setElement(cert.Value(s.joined(header.XForwardedClientCert, cert.Room())))
+	lend(m, header.ClientCert, cert.ClientCert())
+	lend(m, header.ClientCertChain, cert.ClientCertChain())
+}
+
+// setElement sets X-Forwarded-Client-Cert. A value that does not fit must not leave
+// the client's in its place.
+func (s *stream) setElement(v []byte) {
+	m := &s.req.Header
+	if len(v) == 0 || m.Set(header.XForwardedClientCert, v) != nil {
 		m.Remove(header.XForwardedClientCert)
 	}
-	setOrRemove(m, header.ClientCert, cert.ClientCert())
-	setOrRemove(m, header.ClientCertChain, cert.ClientCertChain())
 }
 
-func setOrRemove(m *header.Map, h header.Handle, v string) {
-	if v == "" {
+// lend sets a field to what stays as it is as long as the connection, or removes it.
+func lend(m *header.Map, h header.Handle, v []byte) {
+	if len(v) == 0 || m.SetRef(h, v) != nil {
 		m.Remove(h)
-		return
 	}
-	m.SetString(h, v)
 }
 
-// joined is the value of a field, its lines joined by commas; "" if there is none.
-func (s *stream) joined(h header.Handle) string {
-	m := &s.req.Header
-	if !m.Has(h) {
-		return ""
-	}
-	var b []byte
-	m.Values(h, func(v []byte) bool {
+// joined is the value of a field, its lines joined by commas, with room for more
+// behind it; it is valid until the worker's text is used again.
+func (s *stream) joined(h header.Handle, room int) []byte {
+	b := s.w.text[:0]
+	s.req.Header.Values(h, func(v []byte) bool {
 		if len(b) > 0 {
 			b = append(b, ',')
 		}
 		b = append(b, v...)
 		return true
 	})
-	return string(b)
+	s.w.text = slices.Grow(b, room)
+	return s.w.text
 }

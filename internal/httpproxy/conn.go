@@ -237,9 +237,6 @@ func (c *conn) grow(size int) {
 	c.in = b
 }
 
-// tlsRecord begins a ClientHello (RFC 8446 section 5.1), and no request.
-const tlsRecord = 22
-
 // parse looks at in[r:n] and reports whether an exchange was begun (and maybe
 // already ended).
 func (c *conn) parse() bool {
@@ -253,9 +250,7 @@ func (c *conn) parse() bool {
 		c.s.start = c.w.loop.Now()
 		c.arm(timeHead, c.plan.Listener.Timeouts.Head)
 	}
-	if c.in[c.r] == tlsRecord && c.requests == 0 {
-		c.w.shard.Inc(c.plan.Stats.TLSOnPlain)
-		c.close()
+	if c.in[c.r] == tlsRecord && c.closeTLS() {
 		return false
 	}
 	s := c.s

@@ -226,7 +226,9 @@ func (o *headerOps) apply(m *header.Map, s *stream) {
 			m.SetName(op.name, op.value[0].literal)
 			continue
 		}
-		m.SetName(op.name, string(s.expand(op.value)))
+		if m.SetName(op.name, string(s.expand(op.value))) != nil { // not what came in its stead
+			m.RemoveName([]byte(op.name))
+		}
 	}
 	for i := range o.add {
 		op := &o.add[i]
@@ -264,6 +266,8 @@ func (s *stream) expand(t template) []byte {
 			if s.ep != nil {
 				b = append(b, s.ep.ID...)
 			}
+		default:
+			b = s.c.appendTLS(b, p.variable)
 		}
 	}
 	s.w.text = b

@@ -16,7 +16,7 @@ import (
 func (s *stream) dispatch() {
 	p := s.c.plan
 	trusted := s.findClient()
-	if c := s.c.came; c != nil && c.tls != nil && p.Gate.Misdirected(c.tls, s.req.Host()) {
+	if s.c.secure() && p.Gate.Misdirected(s.c.came.tls, s.req.Host()) {
 		s.requestID(trusted)
 		s.w.shard.Inc(p.Stats.Misdirected)
 		s.reply(421, reasonMisdirected)
@@ -135,7 +135,7 @@ func (s *stream) prepare(trusted bool) {
 	if s.c.plan.Listener.XForwarded {
 		s.forwarded(trusted)
 	}
-	s.clientCertificate(trusted)
+	s.clientCertificate()
 	if h := s.route.cfg.HostRewrite; h != "" {
 		m.SetString(header.Host, h)
 	}

@@ -230,6 +230,9 @@ func (s *stream) aborted(reason string) {
 	if s.status == 0 {
 		s.status = statusClientClosed
 	}
+	if s.state == streamTunnel { // nothing else would tell the endpoint that it has not the whole
+		s.up.Reset()
+	}
 	s.account()
 	s.free()
 }

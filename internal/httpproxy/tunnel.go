@@ -169,12 +169,21 @@ func (s *stream) tunnelEnded() bool {
 	return false
 }
 
-// finishTunnel closes both sides.
+// finishTunnel closes both sides, with RST if one has broken off: nobody shall take
+// what it has for the whole.
 func (s *stream) finishTunnel(reason string) {
 	c := s.c
 	c.s = nil
 	s.reason = reason
+	broken := reason == reasonClientAbort || reason == reasonUpstreamReset
+	if broken {
+		s.up.Reset()
+	}
 	s.account()
 	s.free()
+	if broken {
+		c.reset()
+		return
+	}
 	c.close()
 }

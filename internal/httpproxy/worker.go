@@ -14,17 +14,14 @@ import (
 	crand "crypto/rand"
 	"log/slog"
 	"math/rand/v2"
-	"net/netip"
 	"time"
 
 	"belay/internal/accesslog"
 	"belay/internal/cluster"
 	"belay/internal/eventloop"
 	"belay/internal/listener"
-	"belay/internal/proxyproto"
 	"belay/internal/stats"
 	"belay/internal/upstream"
-	"belay/internal/xfcc"
 )
 
 const (
@@ -126,37 +123,6 @@ func (w *Worker) Serve(a *listener.Acceptor, p *Plan, client listener.Client) {
 	if c.n > 0 || c.sock.Readable() { // no event will tell of what has come already
 		c.deferNext()
 	}
-}
-
-// arrival is what more is known of a connection than its peer.
-type arrival struct {
-	tls         *listener.Secure // nil: plain
-	via, dest   netip.AddrPort   // as in listener.Client
-	certificate *xfcc.Conn       // nil: plain
-}
-
-// scheme is that of the client's URLs.
-func (c *conn) scheme() string {
-	if c.came != nil && c.came.tls != nil {
-		return "https"
-	}
-	return "http"
-}
-
-// origin is who a connection to an endpoint is made for.
-func (c *conn) origin() *proxyproto.Origin {
-	if c.came == nil {
-		return (*listener.Secure)(nil).Origin(c.peer, netip.AddrPort{})
-	}
-	return c.came.tls.Origin(c.peer, c.came.dest)
-}
-
-func newArrival(p *Plan, c *listener.Client) *arrival {
-	a := &arrival{tls: c.TLS, via: c.Via, dest: c.Dest}
-	if c.TLS != nil {
-		a.certificate = p.certificates.conn(c.TLS)
-	}
-	return a
 }
 
 // Abort ends every connection at once.

@@ -2,6 +2,7 @@ package listener
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"net/netip"
 
 	"belay/internal/accesslog"
@@ -32,13 +33,15 @@ type Client struct {
 	Chain *Chain
 	// TLS is what the handshake settled; nil: belay did not terminate TLS.
 	TLS *Secure
+	// Log is what the access log tells of the client's TLS, also of one that passes
+	// through; nil unless Gate.WantLog.
+	Log *accesslog.TLS
 }
 
 // Secure is the TLS of a client's connection. It lives as long as that and never
 // changes.
 type Secure struct {
 	transport.TLSInfo
-	Log   *accesslog.TLS // nil unless Gate.WantLog
 	Chain *Chain
 	// Policy is what client certificates were checked against at the handshake:
 	// names with another one are not to be served on this connection (421).
@@ -61,6 +64,20 @@ func (s *Secure) Origin(peer, dest netip.AddrPort) *proxyproto.Origin {
 		o.Secure.Certificate, o.Secure.CommonName = true, s.PeerCertificates[0].Subject.CommonName
 	}
 	return o
+}
+
+// ClientChain is what the client's certificate was verified by, that first, without
+// the authority at the end, which who reads this must know by itself. What else the
+// client has sent proves nothing and is left out. Nil: it has shown none.
+func (s *Secure) ClientChain() []*x509.Certificate {
+	switch {
+	case len(s.PeerCertificates) == 0:
+		return nil
+	case len(s.VerifiedChains) == 0: // pins
+		return s.PeerCertificates[:1]
+	}
+	chain := s.VerifiedChains[0]
+	return chain[:max(1, len(chain)-1)]
 }
 
 // newLog is the connection as the access log tells of it. subject is made of what

@@ -34,8 +34,9 @@ type Door struct {
 	waiting        int
 	free           *entrant // by next
 	freed          int
-	scratch        [4 << 10]byte // what is read to be dropped
-	record         accesslog.Record
+	scratch        [4 << 10]byte    // what is read to be dropped
+	record         accesslog.Record // reused, as its TLS
+	hello          accesslog.TLS
 
 	quiet []func() // to be called when nothing waits or lingers
 }
@@ -72,6 +73,9 @@ func NewDoorLimits(most, perSource, helloBytes int, r *stats.Registry) *DoorLimi
 func NewDoor(loop *eventloop.Worker, shard *stats.Shard, h *transport.Handshakes, l *DoorLimits, log *slog.Logger, access *accesslog.Buffer) *Door {
 	d := &Door{loop: loop, shard: shard, handshakes: h, limits: l, log: log, access: access, epoch: time.Now(), epochNS: eventloop.Monotonic()}
 	h.Settled = d.checkQuiet
+	if access != nil {
+		loop.AtTurnEnd(func() { access.Flush(loop.Now()) })
+	}
 	return d
 }
 

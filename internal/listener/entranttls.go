@@ -106,23 +106,28 @@ func (e *entrant) choose() {
 	e.sni = string(h.RawName)
 	f := Facts{ServerName: h.ServerName, Source: e.peer.Addr(), Port: e.dest.Port(), hello: h}
 	e.chain = g.chains.find(&f).Chain
+	if g.WantLog {
+		var b [clienthello.MaxJA4]byte
+		e.ja4 = string(h.AppendJA4(b[:0]))
+	}
 	switch {
 	case e.chain == nil:
 		e.refuse(failedNoChain, nil)
 		return
 	case e.chain.Server == nil:
 		e.d.shard.Inc(g.st.passed)
-		e.serve(Client{Socket: e.raw, Head: e.head()})
+		c := Client{Socket: e.raw, Head: e.head()}
+		if g.WantLog {
+			l := e.helloLog()
+			c.Log = &l
+		}
+		e.serve(c)
 		return
 	}
 	cfg := e.chain.Server.Config()
 	if cfg == nil {
 		e.refuse(failedWarming, nil)
 		return
-	}
-	if g.WantLog {
-		var b [clienthello.MaxJA4]byte
-		e.ja4 = string(h.AppendJA4(b[:0]))
 	}
 	var alpn []string
 	if g.alpn && g.mixed {
@@ -148,11 +153,21 @@ func (e *entrant) handshake() {
 		return
 	}
 	e.secure.TLSInfo = *e.tls.State()
+	c := Client{Socket: e.tls, TLS: e.secure}
 	if e.gate.WantLog {
-		e.secure.Log = e.secure.newLog(e.sni, e.ja4)
+		c.Log = e.secure.newLog(e.sni, e.ja4)
 	}
 	e.gate.st.succeeded(e.d.shard, &e.secure.TLSInfo)
-	e.serve(Client{Socket: e.tls, TLS: e.secure})
+	e.serve(c)
+}
+
+// helloLog is what the access log tells of a client by its ClientHello alone.
+func (e *entrant) helloLog() accesslog.TLS {
+	l := accesslog.TLS{ServerName: e.sni, JA4: e.ja4, Handshake: -1}
+	if e.chain != nil {
+		l.Chain = e.chain.Name
+	}
+	return l
 }
 
 // handshakeFailed lets the client read the alert that says why.
@@ -200,11 +215,8 @@ func (e *entrant) fail(why failure, err error) {
 		Client: e.peer, Peer: e.socketPeer(), Listener: name, Protocol: protocolTLS, Reason: "handshake-" + why.String(),
 	}
 	if e.gate.tls {
-		l := &accesslog.TLS{ServerName: e.sni, JA4: e.ja4, Handshake: -1}
-		if e.chain != nil {
-			l.Chain = e.chain.Name
-		}
-		d.record.TLS = l
+		d.hello = e.helloLog()
+		d.record.TLS = &d.hello
 	}
 	d.access.Append(&d.record)
 }

@@ -27,7 +27,7 @@ type Gate struct {
 	proxy    bool // the PROXY header may come
 	from     *netset.Set
 	postgres bool // STARTTLS as PostgreSQL does
-	// WantLog fills Secure.Log in; set before the first connection.
+	// WantLog fills Client.Log in; set before the first connection.
 	WantLog bool
 }
 
@@ -103,7 +103,7 @@ func (g *Gate) Misdirected(s *Secure, host []byte) bool {
 	switch {
 	case c == s.Chain:
 		return false
-	case c == nil || c.Server == nil:
+	case c == nil || c.Server == nil, c.Server.Config() == nil: // the policy of one that warms up is not known
 		return true
 	}
 	return c.Server.ClientPolicy() != s.Policy

@@ -8,101 +8,93 @@ import (
 	"belay/internal/certs"
 	"belay/internal/config"
 	"belay/internal/stats"
+	"belay/internal/transport"
 )
 
-// testGate has a chain that asks for client certificates, one for its subdomains that
-// asks for others, and one for everybody else.
-func testGate(t testing.TB) *Gate {
+// mixedGate has a chain for closed.example and below that requires a certificate,
+// one for late.example that does too and has no certificate of its own yet, and one
+// for everybody else.
+func mixedGate(t *testing.T) *Gate {
 	t.Helper()
-	tls := func(mode string) *config.TLS {
-		return &config.TLS{Certificates: []config.Certificate{{SelfSigned: true}}, Client: config.ClientCertificate{Mode: mode}}
-	}
+	pin := strings.Repeat("00", 32)
+	closed := &config.TLS{Client: config.ClientCertificate{Mode: "require"}}
+	l := &config.Listener{Name: "web", TLS: &config.TLS{Client: config.ClientCertificate{Mode: "none"}}, Chains: []*config.Chain{
+		{Name: "closed", ServerNames: []string{"closed.example", "*.closed.example"}, TLS: closed},
+		{Name: "late", ServerNames: []string{"late.example"}, TLS: closed},
+		{Name: "open", ServerNames: []string{"open.example"}, TLS: &config.TLS{Client: config.ClientCertificate{Mode: "none"}}},
+	}}
 	store := certs.NewStore(certs.Options{})
-	serve := func(c *config.TLS, name string) (*certs.Server, error) {
-		o := certs.ServerOptions{Name: name, Certificates: []certs.Source{&certs.SelfSigned{Names: []string{name}}}}
+	g, err := NewGate(l, func(c *config.TLS, chain string) (*certs.Server, error) {
+		o := certs.ServerOptions{Name: chain, Certificates: []certs.Source{&certs.SelfSigned{}}}
+		if chain == "late" {
+			o.Certificates = []certs.Source{&certs.Fake{Label: "late"}}
+		}
 		if c.Client.Mode == "require" {
-			o.ClientAuth, o.Client.SPKIPins = certs.ClientRequire, []string{strings.Repeat("ab", 31) + map[string]string{"closed": "01", "below": "02", "inside": "03"}[name]}
+			o.ClientAuth, o.Client.SPKIPins = certs.ClientRequire, []string{pin}
 		}
 		return store.Server(o)
-	}
-	g, err := NewGate(&config.Listener{
-		Name: "web", Protocol: "http", TLS: tls("none"),
-		Chains: []*config.Chain{
-			{Name: "closed", ServerNames: []string{"closed.example"}, TLS: tls("require")},
-			{Name: "below", ServerNames: []string{"*.closed.example"}, TLS: tls("require")},
-			{Name: "open", ServerNames: []string{"open.example"}, TLS: tls("none")},
-			{Name: "inside", ServerNames: []string{"open.example"}, Sources: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, TLS: tls("require")},
-		},
-	}, serve, stats.NewRegistry())
+	}, stats.NewRegistry())
 	if err != nil {
 		t.Fatal(err)
 	}
 	return g
 }
 
-// onChain is a connection that asked for a name.
-func onChain(g *Gate, name, source string) *Secure {
-	f := Facts{ServerName: []byte(name), Source: netip.MustParseAddr(source)}
-	s := &Secure{Chain: g.Find(&f).Chain, source: f.Source}
-	s.ServerName = name
-	s.Policy = s.Chain.Server.ClientPolicy()
-	return s
+// came is a connection of a client that asked for a name.
+func came(t *testing.T, g *Gate, name string) *Secure {
+	t.Helper()
+	source := netip.MustParseAddr("192.0.2.1")
+	c := g.Find(&Facts{ServerName: []byte(name), Source: source}).Chain
+	if c == nil {
+		t.Fatalf("no chain for %s", name)
+	}
+	return &Secure{TLSInfo: transport.TLSInfo{ServerName: name}, Chain: c, Policy: c.Server.ClientPolicy(), source: source}
 }
 
 func TestMisdirected(t *testing.T) {
-	g := testGate(t)
-	long := strings.Repeat("a.", 200) + "closed.example"
+	g := mixedGate(t)
+	long := strings.Repeat("a.", 130) + "closed.example"
 	for _, tt := range []struct {
-		name, source, host string
-		want               bool
+		name, host string
+		want       bool
 	}{
-		{"open.example", "192.0.2.1", "open.example", false},
-		{"open.example", "192.0.2.1", "other.example", false},
-		{"open.example", "192.0.2.1", "", false},
-		{"open.example", "192.0.2.1", "closed.example", true},
-		{"open.example", "192.0.2.1", "CLOSED.example", true},
-		{"open.example", "192.0.2.1", "closed.example.", true},
-		{"open.example", "192.0.2.1", "closed.example:443", true},
-		{"open.example", "192.0.2.1", "closed.example.:443", true},
-		{"open.example", "192.0.2.1", "a.b.closed.example", true},
-		{"open.example", "192.0.2.1", long, true},
-		{"", "192.0.2.1", "closed.example", true},
-		{"", "192.0.2.1", "[2001:db8::1]:443", false},
-		{"closed.example", "192.0.2.1", "Closed.Example:8443", false},
-		{"closed.example", "192.0.2.1", "a.closed.example", true}, // another policy
-		{"closed.example", "192.0.2.1", "open.example", true},
-		{"other.example", "10.0.0.1", "open.example", true}, // asks for a certificate from there
-		{"other.example", "192.0.2.1", "open.example", false},
+		{"open.example", "open.example", false},
+		{"open.example", "OPEN.example:443", false},
+		{"open.example", "elsewhere.example", false}, // the same policy
+		{"open.example", "closed.example", true},
+		{"open.example", "Closed.Example.:8443", true},
+		{"open.example", "x.y.closed.example", true},
+		{"open.example", "late.example", true}, // its policy is not known yet
+		{"open.example", long, true},
+		{"", "closed.example", true},
+		{"", "", false},
+		{"", "[2001:db8::1]:443", false},
+		{"closed.example", "closed.example", false},
+		{"closed.example", "x.closed.example", false},
+		{"closed.example", "open.example", true},
+		{"closed.example", "", true},
 	} {
-		if got := g.Misdirected(onChain(g, tt.name, tt.source), []byte(tt.host)); got != tt.want {
-			t.Errorf("%q from %s, Host %.40q: %t", tt.name, tt.source, tt.host, got)
+		s := came(t, g, tt.name)
+		if got := g.Misdirected(s, []byte(tt.host)); got != tt.want {
+			t.Errorf("%.40s on a connection to %q: %t", tt.host, tt.name, got)
 		}
 	}
-	s := onChain(g, "open.example", "192.0.2.1")
-	host := []byte("a.Closed.example:443")
+	s, host := came(t, g, "open.example"), []byte("x.closed.example:443")
 	if n := testing.AllocsPerRun(100, func() { g.Misdirected(s, host) }); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
 }
 
-func TestHostName(t *testing.T) {
-	for host, want := range map[string]string{
-		"a.example": "a.example", "a.example:80": "a.example", "a.example.": "a.example", "a.example.:80": "a.example",
-		"[::1]": "::1", "[::1]:80": "::1", "10.0.0.1:80": "10.0.0.1", "": "", ":80": "", "a:": "a",
-	} {
-		if got := string(HostName([]byte(host))); got != want {
-			t.Errorf("%q: %q, want %q", host, got, want)
-		}
+// Where all clients are treated alike, nothing is misdirected.
+func TestMisdirectedWithOneChain(t *testing.T) {
+	l := &config.Listener{Name: "web", TLS: &config.TLS{Client: config.ClientCertificate{Mode: "require"}}}
+	g, err := NewGate(l, func(*config.TLS, string) (*certs.Server, error) {
+		return certs.NewStore(certs.Options{}).Server(certs.ServerOptions{Certificates: []certs.Source{&certs.SelfSigned{}}})
+	}, stats.NewRegistry())
+	if err != nil {
+		t.Fatal(err)
 	}
-}
-
-func BenchmarkFindChain(b *testing.B) {
-	g := testGate(b)
-	f := Facts{ServerName: []byte("a.b.c.closed.example"), Source: netip.MustParseAddr("192.0.2.1")}
-	b.ReportAllocs()
-	for b.Loop() {
-		if g.Find(&f).Chain == nil {
-			b.Fatal("none")
-		}
+	if g.Misdirected(came(t, g, "a.example"), []byte("b.example")) {
+		t.Error("another host is misdirected")
 	}
 }

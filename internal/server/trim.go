@@ -63,7 +63,13 @@ func trimMemory(ctx context.Context) {
 func (t *trimmer) worthwhile() bool {
 	before := t.allocs
 	excess, live := t.excess()
-	return excess > t.floor+max(trimLeast, live/2) && t.allocs-before < excess/8
+	return t.judge(excess, live, t.allocs-before)
+}
+
+// judge decides by the excess, by what was alive, and by what was allocated since
+// the last look, in bytes.
+func (t *trimmer) judge(excess, live, grown uint64) bool {
+	return excess > t.floor+max(trimLeast, live/2) && grown < excess/8
 }
 
 // excess is how much memory the heap holds beside what was alive at the last

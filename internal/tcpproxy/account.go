@@ -23,13 +23,10 @@ func (c *conn) account(why ending) {
 		UpstreamConnect: since(c.connected, c.connectAt), UpstreamFirstByte: since(c.firstByte, c.connectAt),
 		Client: c.peer, Peer: c.peer, Listener: p.Listener.Name, Cluster: c.cl.shared.Config.Name,
 		BytesIn: c.in.bytes, BytesOut: c.out.bytes, Attempts: c.tries, Reason: string(why),
-		ConnID: c.id, Protocol: protocol,
+		ConnID: c.id, Protocol: protocol, TLS: c.said,
 	}
 	if c.via.IsValid() {
 		r.Peer = c.via
-	}
-	if c.tls != nil {
-		r.TLS = c.tls.Log
 	}
 	if c.ep != nil {
 		r.Endpoint, r.EndpointAddress = c.ep.ID, c.where

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"time"
 
+	"belay/internal/accesslog"
 	"belay/internal/cluster"
 	"belay/internal/eventloop"
 	"belay/internal/listener"
@@ -30,6 +31,7 @@ type conn struct {
 	via    netip.AddrPort   // as in listener.Client
 	dest   netip.AddrPort   // as in listener.Client
 	tls    *listener.Secure // nil: belay has not terminated TLS
+	said   *accesslog.TLS   // as Log in listener.Client
 	head   []byte           // read before the endpoint was there; a buffer of the loop's
 	id     uint64
 

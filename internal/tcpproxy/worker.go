@@ -127,7 +127,7 @@ func (w *Worker) Serve(a *listener.Acceptor, p *Plan, client listener.Client) {
 	c := w.newConn()
 	w.nextID++
 	c.acc, c.plan, c.peer, c.client = a, p, client.Peer, client.Socket
-	c.via, c.dest, c.tls, c.head = client.Via, client.Dest, client.TLS, client.Head
+	c.via, c.dest, c.tls, c.said, c.head = client.Via, client.Dest, client.TLS, client.Log, client.Head
 	c.id, c.start, c.index = w.nextID, w.loop.Now(), int32(len(w.conns))
 	c.client.SetOwner(c)
 	w.conns = append(w.conns, c)

@@ -21,7 +21,10 @@ type TLSInfo struct {
 	ServerName       string // that the client asked for
 	ALPN             string
 	PeerCertificates []*x509.Certificate // the peer's own first
-	Duration         time.Duration       // from the first byte, or the first flight of a client
+	// VerifiedChains are those by which the peer was verified: its own certificate
+	// first, an authority that we trust last. Nil if it was not by authorities.
+	VerifiedChains [][]*x509.Certificate
+	Duration       time.Duration // from the first byte, or the first flight of a client
 }
 
 // State is what the handshake has settled; nil before its end. It is made once,
@@ -32,7 +35,8 @@ func (t *TLS) State() *TLSInfo {
 		t.info = &TLSInfo{
 			Version: s.Version, CipherSuite: s.CipherSuite, Curve: s.CurveID, Resumed: s.DidResume,
 			ServerName: s.ServerName, ALPN: s.NegotiatedProtocol, PeerCertificates: s.PeerCertificates,
-			Duration: time.Duration(t.ended - t.began),
+			VerifiedChains: s.VerifiedChains,
+			Duration:       time.Duration(t.ended - t.began),
 		}
 	}
 	return t.info

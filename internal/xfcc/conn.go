@@ -19,68 +19,66 @@ type Options struct {
 	ClientCertChain bool // with ClientCert only
 }
 
-// Conn has the values of one connection. It makes them at the first request, and
-// later ones cost nothing; it belongs to the connection's worker.
+// Needed reports whether a client's certificate makes a difference.
+func (o *Options) Needed() bool { return o.Mode != Sanitize || o.ClientCert }
+
+// Conn has the values of the connection of a client that has shown a certificate.
+// It makes them at the first request, and later ones cost nothing; it belongs to
+// the connection's worker.
 type Conn struct {
 	options *Options
 	by      []string
-	chain   []*x509.Certificate // nil: no certificate; dropped once the values are made
+	chain   []*x509.Certificate // dropped once the values are made
 
-	made                 bool
-	element, cert, certs string
-	old, joined          string // the last header that came, and what became of it
+	element, cert, certs []byte
 }
 
 // NewConn prepares the values of a connection; nothing is made yet. The chain is
-// the verified one of the client, leaf first, or empty.
+// the client's verified one, leaf first.
 func NewConn(o *Options, by []string, chain []*x509.Certificate) *Conn {
 	return &Conn{options: o, by: by, chain: chain}
 }
 
 func (c *Conn) make() {
-	if c.made {
-		return
-	}
-	c.made = true
-	if len(c.chain) == 0 {
+	if c.chain == nil {
 		return
 	}
 	if m := c.options.Mode; m == AppendForward || m == SanitizeSet {
-		c.element = Element(c.options.Details, c.by, c.chain)
+		c.element = []byte(Element(c.options.Details, c.by, c.chain))
 	} else {
-		c.element = "-" // only that there is one
+		c.element = []byte{'-'} // only that there is one
 	}
 	if c.options.ClientCert {
-		c.cert = ClientCert(c.chain[0])
+		c.cert = []byte(ClientCert(c.chain[0]))
 		if c.options.ClientCertChain {
-			c.certs = ClientCertChain(c.chain)
+			c.certs = []byte(ClientCertChain(c.chain))
 		}
 	}
 	c.chain, c.by = nil, nil
 }
 
-// Value gives X-Forwarded-Client-Cert from what the request came with; see
-// Mode.Value.
-func (c *Conn) Value(old string) (value string, present bool) {
+// Room is how many bytes Value may add to what came.
+func (c *Conn) Room() int {
 	c.make()
-	if c.options.Mode != AppendForward || old == "" {
-		return c.options.Mode.Value(old, c.element)
-	}
-	if old != c.old {
-		c.old = old
-		c.joined, _ = AppendForward.Value(old, c.element)
-	}
-	return c.joined, c.joined != ""
+	return len(",") + len(c.element)
 }
 
-// ClientCert gives Client-Cert; "" means that there must be none.
-func (c *Conn) ClientCert() string {
+// Value gives X-Forwarded-Client-Cert from what the request came with; see
+// Mode.Value. It allocates only if old's memory has less than Room behind it.
+func (c *Conn) Value(old []byte) []byte {
+	c.make()
+	return c.options.Mode.Value(old, c.element)
+}
+
+// ClientCert gives Client-Cert; empty: there must be none. Like the other values
+// it never changes.
+func (c *Conn) ClientCert() []byte {
 	c.make()
 	return c.cert
 }
 
-// ClientCertChain gives Client-Cert-Chain; "" means that there must be none.
-func (c *Conn) ClientCertChain() string {
+// ClientCertChain gives Client-Cert-Chain; empty: there must be none.
+func (c *Conn) ClientCertChain() []byte {
 	c.make()
 	return c.certs
 }

@@ -13,6 +13,7 @@
 package xfcc
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
@@ -97,7 +98,7 @@ func Element(d Details, by []string, chain []*x509.Certificate) string {
 		pair("Chain", `"`+encodedPEM(chain)+`"`)
 	}
 	if d&Subject != 0 {
-		pair("Subject", `"`+subject(leaf.Subject.String())+`"`)
+		pair("Subject", `"`+SubjectName(leaf)+`"`)
 	}
 	if d&URI != 0 {
 		if len(leaf.URIs) == 0 {
@@ -121,8 +122,8 @@ const upperHex = "0123456789ABCDEF"
 // what cannot stand in a header or would end the quotes percent-encoded.
 func plain(s string) string {
 	var b strings.Builder
-	quote := strings.ContainsAny(s, ",;=")
-	if quote {
+	quoted := strings.ContainsAny(s, ",;=")
+	if quoted {
 		b.WriteByte('"')
 	}
 	for i := range len(s) {
@@ -133,11 +134,15 @@ func plain(s string) string {
 		}
 		b.WriteByte(c)
 	}
-	if quote {
+	if quoted {
 		b.WriteByte('"')
 	}
 	return b.String()
 }
+
+// SubjectName is a certificate's subject in the form of RFC 4514, in printable
+// ASCII without quotes.
+func SubjectName(c *x509.Certificate) string { return subject(c.Subject.String()) }
 
 // subject takes a name in the form of RFC 4514 and writes its quotes,
 // backslashes and everything outside of printable ASCII as hexadecimal pairs,
@@ -179,24 +184,25 @@ func encodedPEM(chain []*x509.Certificate) string {
 }
 
 // Value gives the header of a request from what it came with, lines joined by
-// commas, and the client's element; "" is a client without certificate. The
-// header is to be removed if present is false.
-func (m Mode) Value(old, element string) (value string, present bool) {
+// commas, and the client's element, empty for a client without certificate. If
+// nothing is left the header is to be removed. The value is old, element, or old
+// with element behind it in old's memory.
+func (m Mode) Value(old, element []byte) []byte {
 	switch {
-	case m == AlwaysForwardOnly, m == ForwardOnly && element != "":
-		return old, old != ""
-	case m == Sanitize || element == "" || m == ForwardOnly:
-		return "", false
-	case m == AppendForward && old != "" && closed(old):
-		return old + "," + element, true
+	case m == AlwaysForwardOnly, m == ForwardOnly && len(element) > 0:
+		return old
+	case m == Sanitize || len(element) == 0 || m == ForwardOnly:
+		return nil
+	case m == AppendForward && len(old) > 0 && closed(old):
+		return append(append(old, ','), element...)
 	}
-	return element, true
+	return element
 }
 
 // closed reports whether all quotes of a value are closed, so that what is
 // appended is read as an element of its own. A value whose quotes are not is
 // dropped: it could only be meant to hide ours.
-func closed(s string) bool {
+func closed(s []byte) bool {
 	inside := false
 	for i := 0; i < len(s); i++ {
 		switch {
@@ -209,9 +215,11 @@ func closed(s string) bool {
 	return !inside && closedPlainly(s)
 }
 
+var quote, escapedQuote = []byte(`"`), []byte(`\"`)
+
 // closedPlainly is closed for readers to whom only \" is an escape, anywhere.
-func closedPlainly(s string) bool {
-	quotes := strings.Count(s, `"`) - strings.Count(s, `\"`)
+func closedPlainly(s []byte) bool {
+	quotes := bytes.Count(s, quote) - bytes.Count(s, escapedQuote)
 	return quotes%2 == 0
 }
 

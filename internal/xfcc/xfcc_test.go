@@ -1,6 +1,7 @@
 package xfcc
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -138,7 +139,7 @@ func TestElement(t *testing.T) {
 			if got = strings.Replace(got, hash, "#", 1); got != tt.want {
 				t.Errorf("got  %s\nwant %s", got, tt.want)
 			}
-			if !closed(got) || strings.ContainsAny(got, "\r\n") {
+			if !closed([]byte(got)) || strings.ContainsAny(got, "\r\n") {
 				t.Errorf("%q can be read otherwise", got)
 			}
 		})
@@ -196,8 +197,8 @@ func TestModes(t *testing.T) {
 		{AlwaysForwardOnly, old, "", old},
 		{AlwaysForwardOnly, "", "", ""},
 	} {
-		if got, present := tt.mode.Value(tt.old, tt.element); got != tt.want || present != (got != "") {
-			t.Errorf("%s of %q and %q: %q, %t", tt.mode, tt.old, tt.element, got, present)
+		if got := tt.mode.Value([]byte(tt.old), []byte(tt.element)); string(got) != tt.want {
+			t.Errorf("%s of %q and %q: %q", tt.mode, tt.old, tt.element, got)
 		}
 	}
 }
@@ -219,11 +220,13 @@ func TestNames(t *testing.T) {
 func TestConnAllocatesOnce(t *testing.T) {
 	o := &Options{Mode: AppendForward, Details: Subject | URI, ClientCert: true, ClientCertChain: true}
 	c := NewConn(o, []string{"spiffe://us"}, rfcChain(t))
+	const came = "By=a;Hash=b"
+	room := make([]byte, 0, 4<<10)
 	use := func() {
-		if v, ok := c.Value("By=a;Hash=b"); !ok || !strings.HasPrefix(v, "By=a;Hash=b,By=spiffe://us;Hash=") {
+		if v := c.Value(append(room[:0], came...)); !bytes.HasPrefix(v, []byte(came+",By=spiffe://us;Hash=")) {
 			t.Errorf("%q", v)
 		}
-		if c.ClientCert() == "" || c.ClientCertChain() == "" {
+		if len(c.ClientCert()) == 0 || len(c.ClientCertChain()) == 0 {
 			t.Error("no RFC 9440 header")
 		}
 	}
@@ -231,12 +234,8 @@ func TestConnAllocatesOnce(t *testing.T) {
 	if n := testing.AllocsPerRun(100, use); n != 0 {
 		t.Errorf("%v allocations for each request", n)
 	}
-	none := NewConn(o, nil, nil)
-	if v, ok := none.Value("By=a"); ok || v != "" || none.ClientCert() != "" {
-		t.Errorf("without certificate: %q", v)
-	}
 	only := NewConn(&Options{Mode: ForwardOnly}, nil, rfcChain(t))
-	if v, ok := only.Value("By=a"); !ok || v != "By=a" || only.ClientCert() != "" {
+	if v := only.Value([]byte(came)); string(v) != came || len(only.ClientCert()) > 0 {
 		t.Errorf("forward_only: %q", v)
 	}
 }
@@ -246,7 +245,7 @@ func FuzzSubject(f *testing.F) {
 	f.Add(`\`)
 	f.Fuzz(func(t *testing.T, s string) {
 		got := `k="` + subject(pkix.Name{CommonName: s}.String()) + `"`
-		if strings.Count(got, `"`) != 2 || strings.Contains(got, `\"`) || !closed(got) {
+		if strings.Count(got, `"`) != 2 || strings.Contains(got, `\"`) || !closed([]byte(got)) {
 			t.Errorf("%q gives %q", s, got)
 		}
 		for i := range len(got) {
