@@ -142,6 +142,16 @@ func (d *Door) Abort() {
 	}
 }
 
+// Hasten leaves the connections that wait no more than limit.
+func (d *Door) Hasten(limit time.Duration) {
+	at := d.loop.Now() + int64(limit)
+	for e := d.oldest; e != nil; e = e.next {
+		if e.timer.At() > at {
+			d.loop.SetTimer(&e.timer, e, at)
+		}
+	}
+}
+
 // Quiet reports whether no connection waits at the door and no closed one still
 // has bytes for its peer. If not, f is called once when that is so.
 func (d *Door) Quiet(f func()) bool {

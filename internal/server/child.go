@@ -284,10 +284,14 @@ func (s *Server) probe(ctx context.Context) error {
 	return all
 }
 
+// doorGrace is how long a handshake may still take in a process that stops.
+const doorGrace = 500 * time.Millisecond
+
 // drainAll has every worker drain and waits for that, or for the time.
 func (s *Server) drainAll(limit time.Duration, hurry <-chan struct{}) bool {
 	empty := make(chan struct{}, len(s.workers))
 	_ = s.onWorkers(func(w *worker) error {
+		w.door.Hasten(doorGrace)
 		w.drain(func() { empty <- struct{}{} }, proxy.Drain)
 		return nil
 	})
