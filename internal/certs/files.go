@@ -30,7 +30,7 @@ func (f *Files) resolve(spec string) (string, error) {
 	case !ok:
 		return spec, nil
 	case f == nil || f.Credentials == "":
-		return "", fmt.Errorf("%s: there are no credentials: CREDENTIALS_DIRECTORY is not set (LoadCredential= in the unit sets it)", spec)
+		return "", fmt.Errorf("%s: there are no credentials: CREDENTIALS_DIRECTORY is not set (LoadCredential= in the unit sets it, from the next start on: a reload does not)", spec)
 	case name == "" || strings.Contains(name, "/") || name == "." || name == "..":
 		return "", fmt.Errorf("%s: not the name of a credential", spec)
 	}

@@ -28,9 +28,9 @@ func inode(t *testing.T, fd int) uint64 {
 // The whole sequence: who is asked to do what, in which order, and what each
 // side knows at each step.
 func TestSequence(t *testing.T) {
-	a := cold(t, func(o *Options) { o.Watchdog, o.Config = time.Minute, "/etc/x.toml" })
+	_, dir := secrets(t)
+	a := cold(t, func(o *Options) { o.Watchdog, o.Config = time.Minute, "/etc/x.toml" }, func(g *generation) { g.dir = dir })
 	a.count = 5
-	a.dir, _ = os.Open(t.TempDir())
 	h := a.beginAs(managed())
 	if b := h.begun; b.Epoch != 2 || b.Config != "/etc/x.toml" || b.Token == "" || b.Note != "" || b.CallNs != int64(2*time.Second) {
 		t.Errorf("begun: %v", b)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 
+	"belay/internal/eventloop"
 	"belay/internal/systemd"
 )
 
@@ -39,3 +40,12 @@ func (s *Server) credentialsPath() string {
 
 // Credentials is for the next process.
 func (s *Server) Credentials() int { return s.credentials }
+
+// closeCredentials comes after the end of the node, which passes the descriptor on,
+// and at the end of the process: what the store still looks for it finds no more.
+func (s *Server) closeCredentials() {
+	if s.credentials >= 0 {
+		eventloop.Close(s.credentials)
+		s.credentials = -1
+	}
+}

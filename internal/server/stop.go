@@ -96,6 +96,7 @@ func (s *Server) leave() {
 	if s.node != nil {
 		s.node.Close()
 	}
+	s.closeCredentials()
 }
 
 // adminGrace is how long an admin request may take to end at the stop, and

@@ -2151,6 +2151,7 @@ func (*State) Descriptor() ([]byte, []int) {
 	return file_internal_hotrestart_hotrestartpb_restart_proto_rawDescGZIP(), []int{25}
 }
 
+// A descriptor that comes with it is one of the directory of credentials (O_PATH).
 type StateReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Blobs         []*StateReply_Blob     `protobuf:"bytes,1,rep,name=blobs,proto3" json:"blobs,omitempty"`
