@@ -12,22 +12,20 @@ import (
 // if the parent passed no descriptor of it. The mount that has it is the unit's; only
 // the process that the manager started may look it up, and all who come after it
 // reach it by the descriptor.
-func (s *Server) openCredentials() error {
-	if s.credentials >= 0 {
-		return nil
-	}
+//
+// A directory that cannot be opened is no error before something is looked up in it.
+func (s *Server) openCredentials() {
 	dir := os.Getenv("CREDENTIALS_DIRECTORY")
-	if dir == "" {
-		return nil
+	if s.credentials >= 0 || dir == "" {
+		return
 	}
 	fd, err := systemd.OpenDirectory(dir)
-	if err != nil && s.parent == nil {
-		return fmt.Errorf("CREDENTIALS_DIRECTORY: %w", err)
-	}
-	if err == nil {
+	switch {
+	case err == nil:
 		s.credentials = fd
+	case s.parent == nil:
+		s.log.Warn("credentials cannot be read", "error", err)
 	}
-	return nil
 }
 
 // credentialsPath is a path of the directory for this process; "": there is none.

@@ -151,9 +151,7 @@ func (s *Server) build() error {
 	if err := s.inheritState(); err != nil {
 		return err
 	}
-	if err := s.openCredentials(); err != nil {
-		return err
-	}
+	s.openCredentials()
 	s.openStore()
 	s.takeState(s.inherit.state)
 	if err := s.buildClients(); err != nil {
