@@ -53,6 +53,16 @@ func (c Certificate) Above(t testing.TB, list ...*Authority) Certificate {
 	return c
 }
 
+// CopyFile puts a copy of a file in the place of another, in one step.
+func CopyFile(t testing.TB, from, to string) {
+	t.Helper()
+	b, err := os.ReadFile(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	replaceFile(t, to, b)
+}
+
 func replaceFile(t testing.TB, path string, data []byte) {
 	t.Helper()
 	err := os.WriteFile(path+".new", data, 0o600)
