@@ -13,7 +13,7 @@ import (
 // mutual is a listener that asks for client certificates, with an echo behind it.
 func mutual(t *testing.T, a *harness.Authority, client string, opts ...harness.Options) (*site, *harness.Daemon) {
 	t.Helper()
-	server := a.Issue(harness.Leaf{Name: "server", DNS: []string{"a.example", "b.example"}, URI: "spiffe://test/server"})
+	server := a.Issue(harness.Leaf{Name: strings.ReplaceAll(t.Name(), "/", "-"), DNS: []string{"a.example", "b.example"}, URI: "spiffe://test/server"})
 	s := &site{
 		tables:    fmt.Sprintf("[listener.web.tls]\ncertificates = [%s]\n[listener.web.tls.client_certificate]\n%s\n", pairOf(server), client) + soonRefused,
 		endpoints: []string{harness.NewEcho(t, "a").Addr},
