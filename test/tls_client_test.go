@@ -162,11 +162,15 @@ func TestTLSMisdirected(t *testing.T) {
 	for _, host := range []string{"open.example", "elsewhere.example"} {
 		wantStatus(t, open.Do("GET", "/", host), 200)
 	}
+	// A server name that is none chooses the open chain, and is no word for the closed one.
+	odd := &tls.Config{InsecureSkipVerify: true, ServerName: "x..closed.example"}
+	c, _ := secure(t, addr, odd)
+	wantStatus(t, c.Do("GET", "/", "x..closed.example"), 421)
 	closed, _ := secure(t, addr, shows(a, client, "closed.example"))
 	wantStatus(t, closed.Do("GET", "/", "closed.example"), 200)
 	wantStatus(t, closed.Do("GET", "/", "www.closed.example"), 200)
 	wantStatus(t, closed.Do("GET", "/", "open.example"), 421)
-	if n, _ := d.Metric("belay_listener_misdirected_total"); n != 7 {
-		t.Errorf("%v misdirected requests are counted, want 7", n)
+	if n, _ := d.Metric("belay_listener_misdirected_total"); n != 8 {
+		t.Errorf("%v misdirected requests are counted, want 8", n)
 	}
 }
