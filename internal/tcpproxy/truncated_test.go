@@ -112,7 +112,7 @@ func TestTruncated(t *testing.T) {
 			p.secure(t)
 			client := p.tcpClient(t)
 			if tt.slow {
-				p.until(t, "the endpoint has ended", func() bool { return p.w.conns[0].state == connParting })
+				p.until(t, "the endpoint has ended", func() bool { return len(p.w.conns) == 1 && p.w.conns[0].state == connParting })
 			}
 			n, err := io.Copy(io.Discard, client)
 			if int(n) != tt.size || tt.notify != (err == nil) || err != nil && !errors.Is(err, syscall.ECONNRESET) {
@@ -157,7 +157,7 @@ func TestParting(t *testing.T) {
 			p := startProxy(t, cutter(t, cfg, inKernel, false), 0)
 			p.secure(t)
 			client := p.tcpClient(t)
-			p.until(t, "the endpoint has ended", func() bool { return p.w.conns[0].state == connParting })
+			p.until(t, "the endpoint has ended", func() bool { return len(p.w.conns) == 1 && p.w.conns[0].state == connParting })
 			tt.end(p, client)
 			p.until(t, "the connection has ended", func() bool { return p.w.Connections() == 0 })
 			if tt.name != "stopped" {
