@@ -309,7 +309,11 @@ func TestTLSRefused(t *testing.T) {
 			server: func(c net.Conn) { tls.Server(c, &tls.Config{Certificates: []tls.Certificate{expired}}).Handshake() }},
 		{name: "no TLS", options: trust(a.file), reason: "not_tls", server: func(c net.Conn) { io.WriteString(c, "HTTP/1.1 400 Bad Request\r\n\r\n") }},
 		{name: "closed", options: trust(a.file), reason: "closed", server: func(c net.Conn) { c.Close() }},
-		{name: "reset", options: trust(a.file), reason: "closed", server: func(c net.Conn) { c.(*net.TCPConn).SetLinger(0); c.Close() }},
+		{name: "reset", options: trust(a.file), reason: "closed", server: func(c net.Conn) {
+			c.Read(make([]byte, 1)) // before that it would be a failed connect
+			c.(*net.TCPConn).SetLinger(0)
+			c.Close()
+		}},
 		{name: "no protocol in common", options: certs.ClientOptions{Server: certs.Trust{CA: a.file}, Params: certs.Params{ALPN: []string{"x"}}}, reason: "alert",
 			server: func(c net.Conn) {
 				cfg := good.Clone()
