@@ -104,6 +104,28 @@ func TestProxyProtocolIn(t *testing.T) {
 	})
 }
 
+// Who a PROXY header names is no trusted proxy, through whatever it came: what it
+// says of others is replaced.
+func TestProxyProtocolTrust(t *testing.T) {
+	t.Parallel()
+	echo := harness.NewEcho(t, "a").Addr
+	path := harness.TempDir(t) + "/s"
+	over := &site{addr: "unix:" + path, listener: "proxy_protocol = \"accept\"\n", routes: "[[listener.web.route]]\ndeny = [\"192.0.2.66/32\"]\npath = \"/denied\"\ncluster = \"back\"\n", endpoints: []string{echo}}
+	serve(t, over)
+	const forged = "X-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Proto: gopher\r\n"
+	c := harness.Dial(t, path).Send("PROXY TCP4 192.0.2.66 192.0.2.2 1 1\r\nGET /denied HTTP/1.1\r\nHost: a\r\n" + forged + "\r\n")
+	wantStatus(t, c.Reply("GET"), 403)
+	r := harness.Dial(t, path).Send("PROXY TCP4 192.0.2.66 192.0.2.2 1 1\r\nGET / HTTP/1.1\r\nHost: a\r\n" + forged + "\r\n").Reply("GET")
+	want(t, r.Body, "X-Forwarded-For: 192.0.2.66\r\n", "X-Forwarded-Proto: http\r\n")
+	r = harness.Dial(t, path).Send("GET / HTTP/1.1\r\nHost: a\r\n" + forged + "\r\n").Reply("GET")
+	want(t, r.Body, "X-Forwarded-For: 192.0.2.1\r\n") // a process of this host is believed
+	tcp := &site{listener: "proxy_protocol = \"accept\"\nproxy_protocol_from = [\"127.0.0.0/8\"]\n", endpoints: []string{echo}}
+	serve(t, tcp)
+	unix := "\r\n\r\n\x00\r\nQUIT\n\x21\x31\x00\xd8" + strings.Repeat("\x00", 216)
+	r = harness.Dial(t, tcp.addr).Send(unix + "GET / HTTP/1.1\r\nHost: a\r\n" + forged + "\r\n").Reply("GET")
+	wantNot(t, r.Body, "192.0.2.1", "gopher")
+}
+
 // "accept": with a header or without, before TLS as well.
 func TestProxyProtocolAccept(t *testing.T) {
 	t.Parallel()

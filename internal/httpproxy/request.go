@@ -170,7 +170,8 @@ func (s *stream) findClient() (trusted bool) {
 	peer := s.c.peer.Addr()
 	s.client = peer
 	p := s.c.plan
-	trusted = p.Listener.Unix != "" || p.trusted.Contains(peer)
+	// On a Unix socket it is a process of this host, but whom a PROXY header names.
+	trusted = p.Listener.Unix != "" && !peer.IsValid() || p.trusted.Contains(peer)
 	if !trusted {
 		return false
 	}
@@ -236,6 +237,8 @@ func (s *stream) forwarded(trusted bool) {
 		} else {
 			m.Set(header.XForwardedFor, text)
 		}
+	} else if !trusted { // a PROXY header named a Unix socket
+		m.Remove(header.XForwardedFor)
 	}
 	if !trusted || !m.Has(header.XForwardedProto) {
 		m.SetString(header.XForwardedProto, s.c.scheme())
