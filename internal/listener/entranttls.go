@@ -124,6 +124,7 @@ func (e *entrant) choose() {
 		e.serve(c)
 		return
 	}
+	policy := e.chain.Server.ClientPolicy() // first: what changes between the two is then not taken for checked
 	cfg := e.chain.Server.Config()
 	if cfg == nil {
 		e.refuse(failedWarming, nil)
@@ -135,7 +136,7 @@ func (e *entrant) choose() {
 			alpn = append(alpn, string(p))
 		}
 	}
-	s := &Secure{name: string(h.ServerName), Chain: e.chain, Policy: e.chain.Server.ClientPolicy(), alpn: alpn, port: e.dest.Port(), source: e.peer.Addr()}
+	s := &Secure{name: string(h.ServerName), Chain: e.chain, Policy: policy, alpn: alpn, port: e.dest.Port(), source: e.peer.Addr()}
 	e.secure = s
 	e.state = entrantHandshake
 	e.tls = transport.AcceptTLS(e.d.handshakes, e.raw, e.head(), cfg)

@@ -229,6 +229,33 @@ func TestTLSCloseLingers(t *testing.T) {
 	})
 }
 
+// TestTLSLingerIsBounded: one too many, and the oldest is reset.
+func TestTLSLingerIsBounded(t *testing.T) {
+	r := startRig(t)
+	r.do(func() { r.h.mayLinger = 2 })
+	var peers []net.Conn
+	for range 3 {
+		s, peer, raw := modes[1].pair(t, r, 0)
+		shake(t, r, s, peer)
+		r.send(s, payload(4<<20), false)
+		r.do(func() { s.t.Close() })
+		peers = append(peers, raw)
+	}
+	r.do(func() {
+		if n := r.h.Lingering(); n != 2 {
+			t.Errorf("%d lingering, want 2", n)
+		}
+	})
+	if n, _ := io.Copy(io.Discard, peers[0]); n >= 4<<20 {
+		t.Errorf("the oldest got all %d bytes", n)
+	}
+	for _, raw := range peers {
+		_ = raw.Close()
+	}
+	r.until(t, "the end of lingering", func() bool { return r.h.Lingering() == 0 })
+	r.wantIdle(t)
+}
+
 // TestTLSLingerEnds with a peer that goes away, and when its time is over.
 func TestTLSLingerEnds(t *testing.T) {
 	for name, end := range map[string]func(r rig, s *stream, raw net.Conn){

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"iter"
+	"slices"
 	"time"
 
 	"belay/internal/eventloop"
@@ -27,8 +28,9 @@ type Handshakes struct {
 	waiting   int // in queue and not left
 	scheduled bool
 
-	open      int // not yet decided
-	lingering int
+	open      int          // not yet decided
+	lingering []*straggler // oldest first
+	mayLinger int
 	// Settled, if not nil, is called on the worker when none lingers any more.
 	Settled func()
 	idle    []*coroutine
@@ -39,6 +41,7 @@ const (
 	defaultSteps = 4
 	maxIdle      = 64 // coroutines kept, with their grown stacks
 	lingerTime   = int64(30 * time.Second)
+	maxLingering = 256 // of a worker; one more and the oldest is reset
 )
 
 // errAbandoned ends crypto/tls's part of a handshake whose socket was closed.
@@ -50,7 +53,7 @@ func NewHandshakes(loop *eventloop.Worker, steps int) *Handshakes {
 	if steps <= 0 {
 		steps = defaultSteps
 	}
-	return &Handshakes{loop: loop, limit: steps}
+	return &Handshakes{loop: loop, limit: steps, mayLinger: maxLingering}
 }
 
 // Open counts the sockets whose handshake is not decided, those that have not
@@ -61,7 +64,7 @@ func (h *Handshakes) Open() int { return h.open }
 func (h *Handshakes) Waiting() int { return h.waiting }
 
 // Lingering counts closed sockets whose last bytes the peer has not taken yet.
-func (h *Handshakes) Lingering() int { return h.lingering }
+func (h *Handshakes) Lingering() int { return len(h.lingering) }
 
 // Close ends the coroutines that are kept for reuse. It is called on the worker,
 // when no handshake is open.
@@ -269,27 +272,30 @@ func (h *Handshakes) linger(t *TLS) {
 	t.owner = nil
 	t.raw.SetOwner(s)
 	t.raw.SetFirst(false)
-	h.lingering++
+	if len(h.lingering) >= h.mayLinger { // they count as nobody's connections any more
+		h.lingering[0].end((*Raw).Reset)
+	}
+	h.lingering = append(h.lingering, s)
 	h.loop.SetTimer(&s.timer, s, h.loop.Now()+lingerTime)
 }
 
 // Ready sends on. The peer's half-close is no reason to stop; its being gone is.
 func (s *straggler) Ready(ev eventloop.Events) {
 	if s.t.flush() || ev&(eventloop.Hup|eventloop.Err) != 0 {
-		s.end()
+		s.end((*Raw).Close)
 	}
 }
 
 // HandleTimer gives up.
-func (s *straggler) HandleTimer(*eventloop.Timer) { s.end() }
+func (s *straggler) HandleTimer(*eventloop.Timer) { s.end((*Raw).Close) }
 
-func (s *straggler) end() {
+func (s *straggler) end(how func(*Raw)) {
 	t := s.t
 	t.h.loop.StopTimer(&s.timer)
-	t.h.lingering--
+	t.h.lingering = slices.DeleteFunc(t.h.lingering, func(x *straggler) bool { return x == s })
 	t.out.drop(t.h.loop)
-	t.raw.Close()
-	if t.h.lingering == 0 && t.h.Settled != nil {
+	how(t.raw)
+	if len(t.h.lingering) == 0 && t.h.Settled != nil {
 		t.h.Settled()
 	}
 }
