@@ -83,6 +83,9 @@ func explain(l *boundListener, q *adminapi.TLSQuery) adminapi.TLSExplanation {
 	e.State, e.Certificate, e.CertificateInfo = x.State, x.Certificate, certificateInfo(x.Info)
 	e.NameMatch, e.Why, e.Version, e.Protocol, e.Staple = x.Name, x.Why, x.Version, x.ALPN, x.Staple
 	e.ClientCertificate, e.ClientPolicy, e.Refused = x.ClientAuth, x.ClientPolicy, x.Refused
+	if e.Refused == "" && q.NoECDSA && x.Info != nil && !strings.HasPrefix(x.KeyType, "RSA") {
+		e.Refused = "the client cannot use a key of this kind" // the index gives what there is
+	}
 	return e
 }
 

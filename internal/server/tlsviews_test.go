@@ -83,6 +83,10 @@ func TestExplainTLS(t *testing.T) {
 			Chain: "web", ChainWhy: "the listener's own, for those that meet no chain", State: "active", Certificate: pair("one"), NameMatch: "default",
 			Version: "TLS 1.3", ClientCertificate: "require", Refused: "no common ALPN protocol",
 		}},
+		{"RSA only", adminapi.TLSQuery{Listener: "web", SNI: "one", NoECDSA: true}, adminapi.TLSExplanation{
+			Chain: "web", ChainWhy: "the listener's own, for those that meet no chain", State: "active", Certificate: pair("one"), NameMatch: "exact name",
+			Version: "TLS 1.3", ClientCertificate: "require", Refused: "the client cannot use a key of this kind",
+		}},
 		{"suffix and source", adminapi.TLSQuery{Listener: "web", SNI: "a.b.example", Source: "10.1.2.3"}, adminapi.TLSExplanation{
 			Chain: "suffix", ChainWhy: "server name *.example, source 10.0.0.0/8", State: "active", Certificate: pair("two"), NameMatch: "default",
 			Version: "TLS 1.2", ClientCertificate: "none",
