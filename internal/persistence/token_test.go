@@ -184,7 +184,7 @@ func TestEndpointID(t *testing.T) {
 
 func TestTokenAllocates(t *testing.T) {
 	r := NewRing(start)
-	tok, c := &Token{}, &Candidates{}
+	tok, c := NewToken(), &Candidates{}
 	line := append([]byte("a=1; belay="), r.Mint(nil, tok, testEndpoint, 0, testBinding, start)...)
 	buf := make([]byte, 0, 200)
 	if n := testing.AllocsPerRun(100, func() {
@@ -199,6 +199,47 @@ func TestTokenAllocates(t *testing.T) {
 	}
 	if n := testing.AllocsPerRun(100, func() { buf = r.Mint(buf[:0], tok, testEndpoint, 0, testBinding, start) }); n != 0 {
 		t.Errorf("%v allocations to mint", n)
+	}
+}
+
+func TestTokenCache(t *testing.T) {
+	r := NewRing(start)
+	tok := NewToken()
+	var texts []string
+	for i := range uint32(2000) {
+		e := Endpoint{ID: uint64(i), Generation: i}
+		texts = append(texts, string(r.Mint(nil, tok, e, start-i, testBinding, start)))
+	}
+	limits := Limits{MaxIdle: 60}
+	for i, text := range texts {
+		for _, now := range []uint32{start, start + 1} {
+			if v := r.Open(tok, []byte(text), testBinding, limits, now); v != Valid || tok.Endpoint.ID != uint64(i) || tok.FirstSeen != start-uint32(i) {
+				t.Fatalf("token %d: %v %v", i, v, tok.Endpoint)
+			}
+		}
+		if v := r.Open(tok, []byte(text), testBinding, limits, start+61); v != Idle {
+			t.Fatalf("remembered and idle: %v", v)
+		}
+		if v := r.Open(tok, []byte(text), NewBinding("x", "y", ""), limits, start); v != Invalid {
+			t.Fatalf("remembered, of another binding: %v", v)
+		}
+		forged := []byte(text)
+		forged[60] ^= 1
+		if v := r.Open(tok, forged, testBinding, limits, start); v.Usable() {
+			t.Fatalf("like a remembered one: %v", v)
+		}
+		if i%100 == 0 {
+			moved := r.Step(Rotation{Every: 1}, start+2).Step(Rotation{}, start+3)
+			if v := moved.Open(tok, []byte(text), testBinding, limits, start); v != OldKey {
+				t.Fatalf("remembered under another ring: %v", v)
+			}
+			if v := moved.Open(tok, []byte(text), testBinding, limits, start); v != OldKey {
+				t.Fatalf("remembered with an old key: %v", v)
+			}
+			if v := NewRing(start).Open(tok, []byte(text), testBinding, limits, start); v != Invalid {
+				t.Fatalf("remembered, of another keyring: %v", v)
+			}
+		}
 	}
 }
 
@@ -252,20 +293,25 @@ func BenchmarkOpen(b *testing.B) {
 }
 
 // BenchmarkRequest is all that a request with a valid cookie costs: scan, open,
-// and hide the cookie from the server.
+// and hide the cookie from the server, with a token that the worker opened
+// lately and with one that it did not.
 func BenchmarkRequest(b *testing.B) {
-	r := NewRing(start)
-	tok, c := &Token{}, &Candidates{}
-	line := append([]byte("_ga=GA1.2.1234567890.1234567890; theme=dark; belay="), r.Mint(nil, tok, testEndpoint, 0, testBinding, start)...)
-	buf := make([]byte, 0, 300)
-	defer cpu(b)()
-	for b.Loop() {
-		c.Reset()
-		c.Scan(line, "belay", MaxValue)
-		if r.OpenFirst(tok, c, testBinding, Limits{MaxIdle: 60}, start) != Valid {
-			b.Fatal("not valid")
-		}
-		buf, _ = Remove(buf[:0], line, "belay")
+	for name, tok := range map[string]*Token{"remembered": NewToken(), "first": {}} {
+		b.Run(name, func(b *testing.B) {
+			r := NewRing(start)
+			c := &Candidates{}
+			line := append([]byte("_ga=GA1.2.1234567890.1234567890; theme=dark; belay="), r.Mint(nil, tok, testEndpoint, 0, testBinding, start)...)
+			buf := make([]byte, 0, 300)
+			defer cpu(b)()
+			for b.Loop() {
+				c.Reset()
+				c.Scan(line, "belay", MaxValue)
+				if r.OpenFirst(tok, c, testBinding, Limits{MaxIdle: 60}, start) != Valid {
+					b.Fatal("not valid")
+				}
+				buf, _ = Remove(buf[:0], line, "belay")
+			}
+		})
 	}
 }
 
