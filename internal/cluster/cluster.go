@@ -6,16 +6,38 @@ import (
 	"net"
 	"net/netip"
 	"strconv"
+	"sync"
 	"sync/atomic"
+	"time"
 
 	"belay/internal/config"
 	"belay/internal/eventloop"
+	"belay/internal/persistence"
 )
 
 // Cluster is one cluster, shared by all workers.
 type Cluster struct {
 	Config    *config.Cluster
 	Endpoints []*Endpoint // by Index
+
+	// Notice, if not nil, is told of each change of an endpoint's state, on the
+	// goroutine that made it. Set before the first.
+	Notice func(e *Endpoint, from, to State)
+	// Suspects are the endpoints that had Outlier.Consecutive errors in a row.
+	Suspects chan *Endpoint
+	// Sessions counts the pinned sessions of the last max_idle; nil: nobody does.
+	// Its keys are those of persistence.Token.Session.
+	Sessions *persistence.Table
+
+	keys    map[uint64]*Endpoint // by Endpoint.Key.ID
+	mu      sync.Mutex           // guards condition of all endpoints and the making of views
+	current atomic.Pointer[view]
+	ramps   atomic.Bool // an endpoint is in its slow start
+	hashing hashing     // nil: balance does not hash
+	clock   func() time.Time
+
+	// Active counts requests under way over all workers, if max_requests limits them.
+	Active atomic.Int64
 }
 
 // Endpoint is one server. Its address may change while it stays the same
@@ -25,6 +47,9 @@ type Endpoint struct {
 	Index   int
 	Weight  int // 0: only what is pinned to it
 	Cluster *Cluster
+	// Key is what tokens and tables call it.
+	Key      persistence.Endpoint
+	Priority int
 
 	// Open counts connections and Waiting requests that wait for one, over all
 	// workers; both change when connections come and go, not per request.
@@ -33,19 +58,28 @@ type Endpoint struct {
 
 	cfg       *config.Endpoint
 	addresses atomic.Pointer[[]eventloop.Address]
+	state     atomic.Uint32 // State
+	errors    atomic.Uint32 // in a row
+	good, bad atomic.Uint64 // results, if their rate is judged
+	is        condition
 }
 
 // New makes a cluster. Endpoints given as IP addresses or Unix sockets are there
 // at once, names when Watch's resolver has found them.
 func New(c *config.Cluster) *Cluster {
-	x := &Cluster{Config: c, Endpoints: make([]*Endpoint, len(c.Endpoints))}
+	x := &Cluster{
+		Config: c, Endpoints: make([]*Endpoint, len(c.Endpoints)), Suspects: make(chan *Endpoint, 16),
+		keys: make(map[uint64]*Endpoint, len(c.Endpoints)), clock: time.Now,
+	}
 	all := make([]Endpoint, len(c.Endpoints))
 	addresses := make([]eventloop.Address, len(c.Endpoints))
 	lists := make([][]eventloop.Address, len(c.Endpoints))
 	for i := range c.Endpoints {
 		e := &all[i]
 		e.cfg = &c.Endpoints[i]
-		e.ID, e.Index, e.Weight, e.Cluster = e.cfg.ID, i, e.cfg.Weight, x
+		e.ID, e.Index, e.Weight, e.Cluster, e.Priority = e.cfg.ID, i, e.cfg.Weight, x, e.cfg.Priority
+		e.Key = persistence.Endpoint{ID: persistence.EndpointID(c.Name, e.ID), Generation: e.cfg.Generation}
+		x.keys[e.Key.ID] = e
 		if a, ok := literal(e.cfg); ok {
 			addresses[i] = a
 			lists[i] = addresses[i : i+1 : i+1]
@@ -53,8 +87,12 @@ func New(c *config.Cluster) *Cluster {
 		}
 		x.Endpoints[i] = e
 	}
+	x.hashing = newHashing(c)
+	x.publish(x.now())
 	return x
 }
+
+func (c *Cluster) now() time.Time { return c.clock() }
 
 // literal is the address of an endpoint that needs no resolving.
 func literal(e *config.Endpoint) (eventloop.Address, bool) {
@@ -77,7 +115,16 @@ func (c *Cluster) Watch(r *Resolver) {
 	}
 }
 
-func (e *Endpoint) setAddresses(a []eventloop.Address) { e.addresses.Store(&a) }
+func (e *Endpoint) setAddresses(a []eventloop.Address) {
+	c := e.Cluster
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	known := len(e.Addresses()) > 0
+	e.addresses.Store(&a)
+	if known != (len(a) > 0) {
+		c.publish(c.now())
+	}
+}
 
 // Addresses is where the endpoint is now; empty while its name has never been
 // resolved. The slice must not be changed.
@@ -88,9 +135,19 @@ func (e *Endpoint) Addresses() []eventloop.Address {
 	return nil
 }
 
-// admits is the one gate that a pinned choice and the balancer's both pass.
-func (e *Endpoint) admits(pinned bool) bool {
-	return (pinned || e.Weight > 0) && len(e.Addresses()) > 0
+// AdmitsPinned reports whether the endpoint can take a request whose session is
+// there.
+func (e *Endpoint) AdmitsPinned() bool {
+	return e.State() < Unhealthy && len(e.Addresses()) > 0
+}
+
+// MaxConnections is the limit on connections to the endpoint over all workers; 0:
+// none.
+func (e *Endpoint) MaxConnections() int {
+	if n := e.cfg.MaxConnections; n > 0 {
+		return n
+	}
+	return e.Cluster.Config.MaxConnections
 }
 
 // Host is the name or address in the endpoint's address; "" for a Unix socket.

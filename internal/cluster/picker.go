@@ -10,27 +10,34 @@ import (
 type Hint struct {
 	Pinned *Endpoint // where its session is: taken without balancing if it can take the request
 	Avoid  *Endpoint // where a try just failed: taken only if there is no other
+	Hash   uint64    // of what the cluster hashes on
+	Hashed bool      // the request has that
 }
 
 // Picker chooses endpoints on one worker. It shares nothing with the pickers of
 // other workers, so it neither locks nor sees their load.
 type Picker struct {
 	c       *Cluster
+	v       *view // that the fields below were made for
 	rng     rand.PCG
 	kind    balance
 	next    int     // roundRobin: Endpoint.Index to begin with
 	current []int64 // smoothRobin: credit by Endpoint.Index
 	active  []int32 // requests under way by Endpoint.Index
-	sums    []int64 // weights summed up, for a weighted draw
+	total   int64   // sum of active
+	sums    []int64 // weights of v summed up, for a weighted draw
+
+	avoid *Endpoint      // of the choice that hashing makes
+	take  func(int) bool // p.takes
 }
 
 type balance uint8
 
 const (
-	roundRobin  balance = iota // all weights but 0 are equal
-	smoothRobin                // they differ
+	robin balance = iota
 	leastRequest
 	random
+	hashed
 )
 
 // NewPicker makes the picker of one worker. Workers start at different places,
@@ -45,23 +52,22 @@ func (c *Cluster) NewPicker(worker int, seed uint64) *Picker {
 		p.kind = leastRequest
 	case "random":
 		p.kind = random
+	case "ring_hash", "maglev":
+		p.kind, p.take = hashed, p.takes
 	}
-	switch {
-	case p.kind != roundRobin:
-		p.addUp()
-	case n > 0 && c.equalWeights():
+	if p.kind == robin && n > 0 {
 		p.next = worker % n
-	default:
-		p.kind = smoothRobin
 		p.current = make([]int64, n)
-		for range worker {
-			p.smooth(nil, true)
+		if !c.equalWeights() {
+			for range worker {
+				p.skip()
+			}
 		}
 	}
 	return p
 }
 
-// equalWeights reports whether no two weights other than 0 differ.
+// equalWeights reports whether no two configured weights other than 0 differ.
 func (c *Cluster) equalWeights() bool {
 	weight := 0
 	for _, e := range c.Endpoints {
@@ -73,75 +79,111 @@ func (c *Cluster) equalWeights() bool {
 	return true
 }
 
-func (p *Picker) addUp() {
-	p.sums = make([]int64, len(p.c.Endpoints))
-	var sum int64
-	for i, e := range p.c.Endpoints {
-		sum += int64(e.Weight)
-		p.sums[i] = sum
+// look takes over what has become of the endpoints since the last choice.
+func (p *Picker) look() *view {
+	v := p.c.current.Load()
+	if v == p.v {
+		return v
 	}
+	p.v = v
+	if p.kind != robin {
+		p.sums = p.sums[:0]
+		var sum int64
+		for _, w := range v.weights {
+			sum += w
+			p.sums = append(p.sums, sum)
+		}
+	}
+	return v
 }
 
 // Pick returns the endpoint for a request, or nil if none can take it.
 func (p *Picker) Pick(h Hint) *Endpoint {
-	if h.Pinned != nil && h.Pinned != h.Avoid && h.Pinned.admits(true) {
+	if h.Pinned != nil && h.Pinned != h.Avoid && h.Pinned.AdmitsPinned() {
 		return h.Pinned
 	}
+	v := p.look()
 	var e *Endpoint
-	switch p.kind {
-	case roundRobin:
-		e = p.rotate(h.Avoid)
-	case smoothRobin:
-		e = p.smooth(h.Avoid, false)
-	case leastRequest:
-		e = p.leastOfTwo(h.Avoid)
+	switch {
+	case p.kind == robin && v.equal:
+		e = p.rotate(v, h.Avoid)
+	case p.kind == robin:
+		e = p.smooth(v, h.Avoid)
+	case p.kind == leastRequest:
+		e = p.leastOfTwo(v, h.Avoid)
+	case p.kind == hashed && h.Hashed:
+		e = p.byHash(h)
 	default:
-		e = p.draw(h.Avoid)
+		e = p.draw(v, h.Avoid)
 	}
-	if e == nil && h.Avoid != nil && h.Avoid.admits(h.Avoid == h.Pinned) {
+	if e == nil && h.Avoid != nil && (v.in[h.Avoid.Index] || h.Avoid == h.Pinned && h.Avoid.AdmitsPinned()) {
 		return h.Avoid
 	}
 	return e
 }
 
 // Begin and End count the requests under way.
-func (p *Picker) Begin(e *Endpoint) { p.active[e.Index]++ }
+func (p *Picker) Begin(e *Endpoint) {
+	p.active[e.Index]++
+	p.total++
+}
 
 // End takes back what Begin counted.
-func (p *Picker) End(e *Endpoint) { p.active[e.Index]-- }
+func (p *Picker) End(e *Endpoint) {
+	p.active[e.Index]--
+	p.total--
+}
 
 // Active is how many requests the worker has under way at e.
 func (p *Picker) Active(e *Endpoint) int { return int(p.active[e.Index]) }
 
 // rotate is what smooth comes to with equal weights, without a look at all of
 // them.
-func (p *Picker) rotate(avoid *Endpoint) *Endpoint {
-	for range p.c.Endpoints {
-		e := p.c.Endpoints[p.next]
-		if p.next++; p.next == len(p.c.Endpoints) {
-			p.next = 0
+func (p *Picker) rotate(v *view, avoid *Endpoint) *Endpoint {
+	i := v.from(p.next)
+	for range min(2, len(v.list)) { // avoid is one at most
+		if i == len(v.list) {
+			i = 0
 		}
-		if e != avoid && e.admits(false) {
+		e := v.list[i]
+		p.next = e.Index + 1
+		if e != avoid {
 			return e
 		}
+		i++
 	}
 	return nil
 }
 
+// from is the place in list of the first endpoint with this index or a later one.
+func (v *view) from(index int) int {
+	if index < len(v.list) && v.list[index].Index == index { // all are in it
+		return index
+	}
+	lo, hi := 0, len(v.list)
+	for lo < hi {
+		if mid := (lo + hi) / 2; v.list[mid].Index < index {
+			lo = mid + 1
+		} else {
+			hi = mid
+		}
+	}
+	return lo
+}
+
 // smooth is nginx's smooth weighted round robin: every endpoint earns its weight
-// in each round, the richest is chosen and pays what all earned. With absent, the
-// names not resolved yet take part: a worker's start does not depend on DNS.
-func (p *Picker) smooth(avoid *Endpoint, absent bool) *Endpoint {
+// in each round, the richest is chosen and pays what all earned.
+func (p *Picker) smooth(v *view, avoid *Endpoint) *Endpoint {
 	var best *Endpoint
 	var total int64
-	for i, e := range p.c.Endpoints {
-		if e == avoid || e.Weight == 0 || !absent && !e.admits(false) {
+	for i, e := range v.list {
+		if e == avoid {
 			continue
 		}
-		w := int64(e.Weight)
+		w := v.weights[i]
 		total += w
-		p.current[i] += w
-		if best == nil || p.current[i] > p.current[best.Index] {
+		p.current[e.Index] += w
+		if best == nil || p.current[e.Index] > p.current[best.Index] {
 			best = e
 		}
 	}
@@ -151,34 +193,62 @@ func (p *Picker) smooth(avoid *Endpoint, absent bool) *Endpoint {
 	return best
 }
 
+// skip is a round of smooth by the configured weights, names that are not resolved
+// yet included: a worker's start does not depend on DNS.
+func (p *Picker) skip() {
+	best := -1
+	var total int64
+	for i, e := range p.c.Endpoints {
+		if e.Weight == 0 {
+			continue
+		}
+		total += int64(e.Weight)
+		p.current[i] += int64(e.Weight)
+		if best < 0 || p.current[i] > p.current[best] {
+			best = i
+		}
+	}
+	if best >= 0 {
+		p.current[best] -= total
+	}
+}
+
 // leastOfTwo draws two and takes the one with fewer requests per weight. Equal
 // load, none above all, leaves it to the draw, which has regard to weights.
-func (p *Picker) leastOfTwo(avoid *Endpoint) *Endpoint {
-	a := p.draw(avoid)
-	if a == nil {
+func (p *Picker) leastOfTwo(v *view, avoid *Endpoint) *Endpoint {
+	i := p.drawIndex(v, avoid)
+	if i < 0 {
 		return nil
 	}
-	b := p.draw(avoid)
+	j := p.drawIndex(v, avoid)
 	for range 2 { // the same one twice says nothing: a small cluster often does
-		if b != a {
+		if j != i {
 			break
 		}
-		b = p.draw(avoid)
+		j = p.drawIndex(v, avoid)
 	}
-	if int64(p.active[b.Index])*int64(a.Weight) < int64(p.active[a.Index])*int64(b.Weight) {
+	a, b := v.list[i], v.list[j]
+	if int64(p.active[b.Index])*v.weights[i] < int64(p.active[a.Index])*v.weights[j] {
 		return b
 	}
 	return a
 }
 
-// draws is how often draw tries before it looks at all.
+func (p *Picker) draw(v *view, avoid *Endpoint) *Endpoint {
+	if i := p.drawIndex(v, avoid); i >= 0 {
+		return v.list[i]
+	}
+	return nil
+}
+
+// draws is how often drawIndex tries before it looks at all.
 const draws = 4
 
-// draw takes an endpoint at random by weight.
-func (p *Picker) draw(avoid *Endpoint) *Endpoint {
+// drawIndex takes a place in v.list at random by weight, or -1.
+func (p *Picker) drawIndex(v *view, avoid *Endpoint) int {
 	n := len(p.sums)
-	if n == 0 || p.sums[n-1] == 0 {
-		return nil
+	if n == 0 {
+		return -1
 	}
 	for range draws {
 		x := int64(p.below(uint64(p.sums[n-1])))
@@ -190,24 +260,24 @@ func (p *Picker) draw(avoid *Endpoint) *Endpoint {
 				lo = mid + 1
 			}
 		}
-		if e := p.c.Endpoints[lo]; e != avoid && e.admits(false) {
-			return e
+		if v.list[lo] != avoid {
+			return lo
 		}
 	}
-	return p.drawLeft(avoid)
+	return p.drawLeft(v, avoid)
 }
 
-// drawLeft is draw among those that can be had, however few they are.
-func (p *Picker) drawLeft(avoid *Endpoint) *Endpoint {
+// drawLeft is drawIndex without avoid, however much of the weight that has.
+func (p *Picker) drawLeft(v *view, avoid *Endpoint) int {
 	var total uint64
-	var chosen *Endpoint
-	for _, e := range p.c.Endpoints {
-		if e == avoid || !e.admits(false) {
+	chosen := -1
+	for i, e := range v.list {
+		if e == avoid {
 			continue
 		}
-		total += uint64(e.Weight)
-		if p.below(total) < uint64(e.Weight) {
-			chosen = e
+		total += uint64(v.weights[i])
+		if p.below(total) < uint64(v.weights[i]) {
+			chosen = i
 		}
 	}
 	return chosen

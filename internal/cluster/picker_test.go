@@ -42,7 +42,7 @@ func uneven(balance string, n int) *Cluster {
 func lose(c *Cluster, ids string) *Cluster {
 	for _, e := range c.Endpoints {
 		if strings.Contains(ids, e.ID) {
-			e.addresses.Store(nil)
+			e.setAddresses(nil)
 		}
 	}
 	return c
@@ -95,8 +95,9 @@ func TestPickerRoundRobinSequence(t *testing.T) {
 func TestPickerRotateIsSmooth(t *testing.T) {
 	for worker := range 7 {
 		c := weighted("round_robin", 2, 2, 0, 2, 2)
-		fast, slow := c.NewPicker(0, 1), c.NewPicker(0, 1)
-		slow.kind, slow.current = smoothRobin, make([]int64, len(c.Endpoints))
+		d := weighted("round_robin", 2, 2, 0, 2, 2)
+		d.current.Load().equal = false
+		fast, slow := c.NewPicker(0, 1), d.NewPicker(0, 1)
 		for range worker {
 			fast.Pick(Hint{})
 			slow.Pick(Hint{})
@@ -183,7 +184,7 @@ func shares(t *testing.T, name string, c *Cluster, n int, pick func() *Endpoint)
 	got := make([]int, len(c.Endpoints))
 	total := 0
 	for _, e := range c.Endpoints {
-		if e.admits(false) {
+		if c.current.Load().in[e.Index] {
 			total += e.Weight
 		}
 	}
@@ -192,7 +193,7 @@ func shares(t *testing.T, name string, c *Cluster, n int, pick func() *Endpoint)
 	}
 	for i, e := range c.Endpoints {
 		want := 0.0
-		if e.admits(false) {
+		if c.current.Load().in[e.Index] {
 			want = float64(n*e.Weight) / float64(total)
 		}
 		if math.Abs(float64(got[i])-want) > 5*math.Sqrt(want) { // 5 sigma

@@ -19,8 +19,10 @@ type Config struct {
 	Admin      Admin
 	AccessLog  AccessLog
 	HotRestart HotRestart
+	Keys       Keys
 	Listeners  []*Listener // sorted by name
 	Clusters   []*Cluster  // sorted by name
+	Tables     []*Table    // sorted by name
 
 	probation *path // where hot_restart.probation is or would be; nil without the table
 }
@@ -180,6 +182,7 @@ type Route struct {
 	FirstByteTimeout time.Duration // < 0: the cluster's
 	MaxBody          int64         // < 0: the listener's
 	Retry            Retry
+	Persistence      *Persistence // in place of the clusters'; nil: theirs
 }
 
 // HeaderMatch is one element of route.headers; a request must satisfy all.
@@ -253,7 +256,8 @@ const (
 // Cluster is one cluster.NAME table.
 type Cluster struct {
 	Name                     string
-	Balance                  string // "round_robin" (default), "least_request", "random"
+	Balance                  string // "round_robin" (default), "least_request", "random", "ring_hash", "maglev"
+	Hash                     Hash   // of the last two
 	Endpoints                []Endpoint
 	ConnectTimeout           time.Duration // TCP and TLS; default 5s; 503 (connect-timeout)
 	FirstByteTimeout         time.Duration // request sent to first reply byte; default 60s; 504
@@ -269,6 +273,14 @@ type Cluster struct {
 	ResponseFields           int           // default 200
 	TLS                      *ClusterTLS   // nil: plain
 	ProxyProtocol            int           // version of the header that each connection begins with; 0: none
+
+	Persistence    *Persistence  // nil: none
+	HealthCheck    *HealthCheck  // nil: none
+	Outlier        *Outlier      // nil: none
+	PanicThreshold int           // percent: with fewer endpoints up, all but disabled ones take requests; default 0: never
+	SlowStart      time.Duration // an endpoint that comes up gets to its weight over so long; default 0: at once
+	MaxRequests    int           // under way, over all workers; more: 503 (overflow); default 0: none
+	TrackSessions  int           // sessions that are counted for drain; the least recently seen is forgotten; 0: none; default 100000
 }
 
 // Endpoint is one element of cluster.endpoints.
@@ -278,4 +290,8 @@ type Endpoint struct {
 	Port   uint16
 	Unix   string // address = "unix:/path"
 	Weight int    // default 1; 0: no new sessions
+
+	Generation     uint32 // sessions of another generation of the same id are not taken over; default 0
+	Priority       int    // 0 (default) is preferred; those of 1 and above are backups, the lowest that is up is used
+	MaxConnections int    // 0 (default): the cluster's
 }

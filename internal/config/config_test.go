@@ -93,8 +93,8 @@ func TestParseAddresses(t *testing.T) {
 	c := mustParse(t, listenerDoc+`[cluster.a]
 endpoints = [{ address = "[::0001]:1" }, { address = "[::ffff:1.2.3.4]:1" }, { address = "App.Internal.:1", weight = 0 }, { address = "unix:/a" }, { id = "x", address = "a:2" }]`)
 	equal(t, "endpoints", c.Clusters[0].Endpoints, []Endpoint{
-		{"[::1]:1", "::1", 1, "", 1}, {"1.2.3.4:1", "1.2.3.4", 1, "", 1}, {"app.internal.:1", "app.internal.", 1, "", 0},
-		{"unix:/a", "", 0, "/a", 1}, {"x", "a", 2, "", 1},
+		{ID: "[::1]:1", Host: "::1", Port: 1, Weight: 1}, {ID: "1.2.3.4:1", Host: "1.2.3.4", Port: 1, Weight: 1},
+		{ID: "app.internal.:1", Host: "app.internal.", Port: 1}, {ID: "unix:/a", Unix: "/a", Weight: 1}, {ID: "x", Host: "a", Port: 2, Weight: 1},
 	})
 }
 

@@ -178,7 +178,7 @@ func (p *Pool) takeIdle(o transport.Owner, want *Want) *Conn {
 // hasRoom reserves one connection under the endpoint's limit, which counts over
 // all workers.
 func (p *Pool) hasRoom() bool {
-	limit := int64(p.cfg.MaxConnections)
+	limit := int64(p.Endpoint.MaxConnections())
 	for {
 		n := p.Endpoint.Open.Load()
 		if limit > 0 && n >= limit {
