@@ -24,6 +24,7 @@ import (
 	"belay/internal/hotrestart"
 	"belay/internal/httpproxy"
 	"belay/internal/listener"
+	"belay/internal/persistence"
 	"belay/internal/stats"
 	"belay/internal/systemd"
 	"belay/internal/tcpproxy"
@@ -43,6 +44,10 @@ type Server struct {
 	clusters []*httpproxy.Cluster
 	tcp      *tcpParts // nil: no TCP listener
 	tls      tlsParts
+
+	keyring *persistence.Keyring          // nil: no cluster's sessions have tokens
+	tables  map[string]*persistence.Table // by config.Table.Name
+	keys    keyParts
 
 	credentials int // O_PATH descriptor of the directory of credentials; -1: none
 
@@ -154,6 +159,9 @@ func (s *Server) build() error {
 	s.openCredentials()
 	s.openStore()
 	s.takeState(s.inherit.state)
+	if err := s.openPersistence(); err != nil {
+		return err
+	}
 	if err := s.buildClients(); err != nil {
 		return err
 	}
@@ -303,6 +311,8 @@ func (s *Server) start(ctx context.Context) error {
 	s.resolver.Start(ctx)
 	s.resolver.WaitInitial(ctx)
 	s.watchCertificates(ctx)
+	s.watchKeyring(ctx)
+	go s.keepHouse(ctx)
 	go trimMemory(ctx)
 	for _, w := range s.workers {
 		s.running.Add(1)
