@@ -55,10 +55,7 @@ type Server struct {
 	workers   []*worker
 	limit     *listener.Limit
 	admin     *admin.Server
-
-	keyring *persistence.Keyring          // nil: no cluster has tokens
-	tables  map[string]*persistence.Table // stick tables by name
-	running running
+	running   running
 
 	parent  *hotrestart.Parent // of a child, also when it is main; nil: cold start
 	node    *hotrestart.Node   // nil: hot restart is off
