@@ -44,6 +44,7 @@ type Server struct {
 	clusters []*httpproxy.Cluster
 	tcp      *tcpParts // nil: no TCP listener
 	tls      tlsParts
+	health   healthParts
 
 	keyring *persistence.Keyring          // nil: no cluster's sessions have tokens
 	tables  map[string]*persistence.Table // by config.Table.Name
@@ -165,6 +166,7 @@ func (s *Server) build() error {
 	if err := s.buildClients(); err != nil {
 		return err
 	}
+	s.buildHealth()
 	n := s.workerCount()
 	err := s.buildListeners(index, n)
 	if err == nil {
@@ -311,6 +313,7 @@ func (s *Server) start(ctx context.Context) error {
 	s.resolver.Start(ctx)
 	s.resolver.WaitInitial(ctx)
 	s.watchCertificates(ctx)
+	s.startHealth(ctx)
 	s.watchKeyring(ctx)
 	go s.keepHouse(ctx)
 	go trimMemory(ctx)
