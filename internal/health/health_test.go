@@ -151,8 +151,9 @@ func TestCheckConnection(t *testing.T) {
 	gone.Close()
 	path := filepath.Join(t.TempDir(), "s")
 	listen(t, "unix", path, func(c net.Conn) {
-		io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-		io.Copy(io.Discard, c)
+		if _, err := http.ReadRequest(bufio.NewReader(c)); err == nil {
+			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+		}
 	})
 	var port int
 	fmt.Sscan(open[strings.LastIndexByte(open, ':')+1:], &port)
