@@ -162,6 +162,9 @@ func (p *Parent) Fetch(l Link) error {
 			x.deaf = true
 			return nil
 		}
+		if err != nil && p.ended() {
+			return nil // what it has told is all there is
+		}
 		if err != nil {
 			return err
 		}
