@@ -185,7 +185,8 @@ func (t *Table) Claim(key []byte, e Endpoint, now, window uint32) (Endpoint, boo
 		return x.endpoint(), true
 	}
 	x.set(v)
-	x.change, x.imported = s.changed(), false
+	x.imported = false
+	s.touch(i)
 	return Endpoint{}, false
 }
 
