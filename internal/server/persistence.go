@@ -19,7 +19,10 @@ func (s *Server) openPersistence() error {
 	if err := s.openTables(); err != nil {
 		return err
 	}
-	return s.openSessions(used)
+	if err := s.openSessions(used); err != nil {
+		return err
+	}
+	return s.fetchTables()
 }
 
 // persistenceUsed lists, by cluster, what may hold for its sessions: its own

@@ -50,6 +50,9 @@ type Server struct {
 	tables  map[string]*persistence.Table // by config.Table.Name
 	keys    keyParts
 
+	clearings clearings
+	toParent  *persistenceLink // of a child; the node's from Run on
+
 	credentials int // O_PATH descriptor of the directory of credentials; -1: none
 
 	listeners []*boundListener
