@@ -232,6 +232,8 @@ func (s *Server) takeState(blobs []hotrestart.Blob) {
 			err = cluster.TakeOver(s.clusterList(), b.Version, b.Data)
 		case stateKeys:
 			err = s.takeKeys(b.Version, b.Data)
+		case stateTracked:
+			err = s.takeTracked(b.Version, b.Data)
 		}
 		if err != nil {
 			s.log.Warn("state of the old process not taken; its owner starts fresh", "owner", b.Owner, "version", b.Version, "error", err)

@@ -28,6 +28,9 @@ func (s *Server) persistenceState() []hotrestart.Blob {
 	if s.keyring != nil {
 		list = append(list, keysBlob(s.keyring.Load()))
 	}
+	if len(s.tracked) > 0 {
+		list = append(list, s.trackedState())
+	}
 	return list
 }
 

@@ -50,6 +50,9 @@ type Server struct {
 	tables  map[string]*persistence.Table // by config.Table.Name
 	keys    keyParts
 
+	used      map[string][]*config.Persistence // by cluster, see persistenceUsed
+	tracked   map[string]tracked               // by cluster
+	given     map[string]tracked               // of the parent
 	clearings clearings
 	toParent  *persistenceLink // of a child; the node's from Run on
 
