@@ -19,6 +19,8 @@ var fields = map[string]field{
 	"cluster":                func(dst []byte, w *line, r *Record) []byte { return w.text(dst, r.Cluster) },
 	"endpoint":               func(dst []byte, w *line, r *Record) []byte { return w.text(dst, r.Endpoint) },
 	"endpoint_address":       func(dst []byte, w *line, r *Record) []byte { return w.text(dst, r.EndpointAddress) },
+	"persistence":            func(dst []byte, w *line, r *Record) []byte { return w.text(dst, r.Persistence) },
+	"persistence_outcome":    func(dst []byte, w *line, r *Record) []byte { return w.text(dst, r.Outcome) },
 	"request":                request,
 	"method":                 func(dst []byte, w *line, r *Record) []byte { return w.bytes(dst, r.Method) },
 	"host":                   func(dst []byte, w *line, r *Record) []byte { return w.bytes(dst, r.Host) },
@@ -61,7 +63,7 @@ var fields = map[string]field{
 // jsonNames are the members of a JSON line. The first must always have a value.
 var jsonNames = []string{
 	"time", "listener", "client", "client_port", "peer", "method", "host", "path", "protocol", "status", "reason",
-	"bytes_in", "bytes_out", "duration", "route", "cluster", "endpoint", "endpoint_address", "attempts", "reused",
+	"bytes_in", "bytes_out", "duration", "route", "cluster", "endpoint", "endpoint_address", "attempts", "reused", "persistence", "persistence_outcome",
 	"upstream_connect", "upstream_first_byte", "user_agent", "referer", "request_id", "forwarded_for", "connection",
 	"tls_version", "tls_cipher", "tls_group", "tls_sni", "tls_alpn", "tls_resumed", "tls_client_subject", "tls_ja4", "tls_chain", "tls_handshake",
 }

@@ -33,7 +33,9 @@ type Record struct {
 	Reason            string // why belay answered or broke off; "" for a reply passed on whole
 	ConnID            uint64
 	Reused            bool
-	TLS               *TLS // of the client's connection; nil: plain
+	Persistence       string // what the client brought for its session and what became of that; "": no persistence
+	Outcome           string // what was done about it
+	TLS               *TLS   // of the client's connection; nil: plain
 }
 
 // TLS is what a connection's handshake has settled; of one that failed or passes

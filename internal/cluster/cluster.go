@@ -60,6 +60,7 @@ type Endpoint struct {
 	addresses atomic.Pointer[[]eventloop.Address]
 	state     atomic.Uint32 // State
 	errors    atomic.Uint32 // in a row
+	away      atomic.Int64  // since when it could not be reached, seconds since 1970; 0: it can
 	good, bad atomic.Uint64 // results, if their rate is judged
 	is        condition
 }

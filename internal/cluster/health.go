@@ -178,10 +178,33 @@ func (e *Endpoint) change(edit func(x *condition, now time.Time)) {
 	if after != before {
 		c.publish(now)
 	}
+	switch {
+	case !served(after) && served(before):
+		e.away.CompareAndSwap(0, now.Unix())
+	case served(after) && !served(before):
+		e.away.Store(0)
+	}
 	notice := c.Notice
 	c.mu.Unlock()
 	if after != before && notice != nil {
 		notice(e, before, after)
+	}
+}
+
+// served states are those in which an endpoint gets something.
+func served(s State) bool { return s < Unhealthy }
+
+// Away is since when the endpoint has not been there, in seconds since 1970: from
+// now on if that is news.
+func (e *Endpoint) Away(now int64) int64 {
+	e.away.CompareAndSwap(0, now)
+	return e.away.Load()
+}
+
+// Home notes that the endpoint has answered.
+func (e *Endpoint) Home() {
+	if e.away.Load() != 0 {
+		e.away.Store(0)
 	}
 }
 

@@ -26,6 +26,7 @@ func (s *stream) account() {
 			w.shard.Observe(s.epst.Latency, s.firstByte-s.connectAt)
 		}
 	}
+	s.countPin()
 	if w.access != nil {
 		s.logAccess(took)
 	}
@@ -55,6 +56,9 @@ func (s *stream) logAccess(took int64) {
 	}
 	if s.cl != nil {
 		r.Cluster = s.cl.shared.Config.Name
+	}
+	if s.pin.plan != nil {
+		r.Persistence, r.Outcome = s.pin.found.String(), s.pin.done.String()
 	}
 	if s.ep != nil {
 		r.Endpoint, r.EndpointAddress, r.Reused = s.ep.ID, s.where, s.reused

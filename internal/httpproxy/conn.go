@@ -20,15 +20,17 @@ import (
 //	  └─timer, EOF──> closed            ├─client gone──> closed
 //	                                    └─reply broken off──> flush ──> closed
 type conn struct {
-	w     *Worker
-	acc   *listener.Acceptor
-	plan  *Plan
-	sock  transport.Socket
-	s     *stream // while head, busy or tunnel
-	peer  netip.AddrPort
-	came  *arrival // nil: plain, and nothing more is known
-	id    uint64
-	timer eventloop.Timer
+	w    *Worker
+	acc  *listener.Acceptor
+	plan *Plan
+	sock transport.Socket
+	s    *stream // while head, busy or tunnel
+	peer netip.AddrPort
+	came *arrival // nil: plain, and nothing more is known
+	// shared is the choice that the request behind the present one shares; nil: none.
+	shared *sharedPin
+	id     uint64
+	timer  eventloop.Timer
 
 	// in[r:n] is read and not consumed. While a stream is busy its head and
 	// what is kept of its body lie before r.

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"time"
 
-	"belay/internal/cluster"
 	"belay/internal/config"
 	"belay/internal/header"
 	"belay/internal/http1"
@@ -15,7 +14,15 @@ import (
 
 // pick chooses an endpoint and asks for a connection to it.
 func (s *stream) pick() {
-	s.ep = s.cl.picker.Pick(cluster.Hint{Avoid: s.ep})
+	h, ok := s.hint()
+	if !ok {
+		return
+	}
+	first := s.ep == nil
+	s.ep = s.cl.picker.Pick(h)
+	if first {
+		s.claim()
+	}
 	if s.ep == nil {
 		s.w.shard.Inc(s.cl.shared.Stats.NoEndpoint)
 		s.reply(503, reasonNoEndpoint)
@@ -37,6 +44,7 @@ func (s *stream) connect() {
 	s.connectAt = s.w.loop.Now()
 	s.state = streamWaiting
 	want := upstream.Want{Fresh: s.has(staleRetried), Careful: !s.req.Method.Idempotent()}
+	want.NoWait = s.holds() && s.ep == s.pin.ep && s.pin.plan.cfg.Full == "policy"
 	if s.cl.shared.Config.TLS != nil {
 		want.Name = listener.HostName(s.req.Header.Get(header.Host))
 	}
@@ -111,8 +119,12 @@ func (s *stream) nextAddress() bool {
 func (s *stream) noConnection(err error) {
 	switch {
 	case errors.Is(err, upstream.ErrPendingFull), errors.Is(err, upstream.ErrPendingTimeout):
-		s.dropUpstream()
-		s.reply(503, err.Error())
+		if !s.holds() || s.ep != s.pin.ep {
+			s.dropUpstream()
+			s.reply(503, err.Error())
+		} else if s.losePin(foundOverloaded) {
+			s.redispatch()
+		}
 	default:
 		s.tryFailed(failConnect, err.Error())
 	}
@@ -173,13 +185,24 @@ func (s *stream) tryFailed(f failure, reason string) {
 		return
 	}
 	s.w.shard.Inc(s.epst.Failures)
+	s.flags &^= unreachable
+	if f == failConnect {
+		s.flags |= unreachable
+	}
 	stale := s.up != nil && s.up.Reused() && f == failReset && s.mayRepeatStale()
+	if !stale {
+		s.ep.Result(!s.counts(f))
+	}
 	s.endTry()
 	switch {
 	case stale:
 		s.flags |= staleRetried
 		s.w.shard.Inc(s.cl.shared.Stats.StaleRetries)
 		s.again(0)
+	case s.mayRedispatch(f):
+		if s.losePin(foundDown) {
+			s.redispatch()
+		}
 	case s.mayRetry(f):
 		s.retry()
 	default:
@@ -193,6 +216,37 @@ func (s *stream) endTry() {
 	s.resp.Reset()
 	s.interims = 0
 }
+
+// redispatch has the request of a lost session try elsewhere, which is no retry of
+// the route's policy.
+func (s *stream) redispatch() {
+	s.dropUpstream()
+	s.w.shard.Inc(s.cl.shared.Stats.Redispatches)
+	s.attempts--
+	s.again(0)
+}
+
+// retryOn is what a failure is called in retry.on and outlier.on.
+func (f failure) retryOn() config.RetryOn {
+	switch f {
+	case failConnect:
+		return config.RetryConnectFailure
+	case failReset, failReply:
+		return config.RetryReset
+	case failFirstByte, failWrite:
+		return config.RetryFirstByte
+	}
+	return config.Retry5xx
+}
+
+// counts reports whether a failure is an error in the eyes of outlier detection.
+func (s *stream) counts(f failure) bool {
+	o := s.cl.shared.Config.Outlier
+	return o != nil && o.On&f.retryOn() != 0
+}
+
+// isError reports whether a reply's status is one.
+func (s *stream) isError(status int) bool { return status >= 500 && s.counts(fail5xx) }
 
 func failStatus(f failure) int {
 	switch f {

@@ -22,6 +22,8 @@ type Cluster struct {
 	Index     int
 	Stats     clusterStats
 	endpoints []endpointStats // by Endpoint.Index
+	hash      []keyPart       // that balance hashes on; nil: it does not hash
+	pinStats  *pinStats       // nil: no persistence
 	options   http1.Options
 }
 
@@ -36,6 +38,9 @@ func NewCluster(c *cluster.Cluster, index int, r *stats.Registry) *Cluster {
 	x.endpoints = make([]endpointStats, len(c.Endpoints))
 	for i, e := range c.Endpoints {
 		x.endpoints[i] = newEndpointStats(r, c.Config.Name, e.ID)
+	}
+	if b := c.Config.Balance; b == "ring_hash" || b == "maglev" {
+		x.hash = newHashParts(&c.Config.Hash)
 	}
 	return x
 }
@@ -79,7 +84,9 @@ type Plan struct {
 type routePlan struct {
 	cfg         *config.Route
 	allow, deny *netset.Set
-	clusters    []int // Cluster.Index of cfg.Clusters
+	clusters    []int      // Cluster.Index of cfg.Clusters
+	pins        []*pinPlan // as clusters; nil: no persistence
+	pinned      bool       // one of pins is not nil
 	split       *cluster.Split
 	request     headerOps
 	response    headerOps
@@ -87,7 +94,7 @@ type routePlan struct {
 }
 
 // NewPlan compiles a listener. index has the clusters by name.
-func NewPlan(l *config.Listener, index map[string]int, r *stats.Registry) (*Plan, error) {
+func NewPlan(l *config.Listener, clusters []*Cluster, index map[string]int, sessions *Sessions, r *stats.Registry) (*Plan, error) {
 	table, err := route.Compile(l.Routes)
 	if err != nil {
 		return nil, fmt.Errorf("listener.%s: %w", l.Name, err)
@@ -110,6 +117,9 @@ func NewPlan(l *config.Listener, index map[string]int, r *stats.Registry) (*Plan
 				return nil, fmt.Errorf("listener.%s.route[%d]: no cluster %q", l.Name, rt.Index, wc.Cluster)
 			}
 			rp.clusters = append(rp.clusters, i)
+			if err := rp.addPin(clusters[i], sessions, r); err != nil {
+				return nil, fmt.Errorf("listener.%s.route[%d]: cluster %s: persistence: %w", l.Name, rt.Index, wc.Cluster, err)
+			}
 		}
 		if len(rt.Clusters) > 1 {
 			rp.split = cluster.NewSplit(rt.Clusters)

@@ -76,7 +76,7 @@ endpoints = [{ id = "a", address = %q }]
 	registry := stats.NewRegistry()
 	clusters := []*Cluster{NewCluster(cluster.New(cfg.Clusters[0]), 0, registry)}
 	p := &proxy{addr: cfg.Listeners[0].Address.String()}
-	if p.plan, err = NewPlan(cfg.Listeners[0], map[string]int{"back": 0}, registry); err != nil {
+	if p.plan, err = NewPlan(cfg.Listeners[0], clusters, map[string]int{"back": 0}, &Sessions{}, registry); err != nil {
 		t.Fatal(err)
 	}
 	l, err := listener.Open(cfg.Listeners[0], 1, nil, true)

@@ -2,6 +2,7 @@ package httpproxy
 
 import (
 	"strconv"
+	"time"
 
 	"belay/internal/config"
 	"belay/internal/header"
@@ -40,11 +41,22 @@ const (
 	reasonSurplus              = "upstream-surplus-data"
 	reasonTunnelTimeout        = "tunnel-timeout"
 	reasonStopped              = "stopped"
+	reasonOverflow             = "overflow"
+	reasonSessionRefused       = "session-refused"
 )
 
 // reply answers with an error of belay's own. All have one shape: a short text
 // that names the status. The reason goes to the access log, not to the client.
 func (s *stream) reply(status int, reason string) {
+	retryAfter := time.Duration(0)
+	if status == 503 && s.cl != nil {
+		retryAfter = time.Second
+	}
+	s.localError(status, reason, retryAfter)
+}
+
+// localError is reply with a Retry-After, rounded up to seconds; 0: none.
+func (s *stream) localError(status int, reason string, retryAfter time.Duration) {
 	if s.has(replyStarted) {
 		s.c.abort(reason)
 		return
@@ -52,8 +64,8 @@ func (s *stream) reply(status int, reason string) {
 	m := &s.resp.Header
 	m.Reset(nil)
 	m.SetString(header.ContentType, "text/plain; charset=utf-8")
-	if status == 503 && s.cl != nil {
-		m.SetString(header.RetryAfter, "1")
+	if retryAfter > 0 {
+		m.SetInt(header.RetryAfter, int64(seconds(retryAfter)))
 	}
 	if status == 405 {
 		m.SetString(header.Allow, "GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS")
@@ -110,6 +122,9 @@ func (s *stream) local(status int, reason string, body []byte) {
 		body = nil
 	}
 	s.setConnection()
+	if s.pin.plan != nil {
+		s.debugHeader()
+	}
 	b := http1.AppendStatusLine(s.w.wbuf[:0], 1, status)
 	b = m.AppendTo(b)
 	b = append(b, "\r\n"...)

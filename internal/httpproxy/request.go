@@ -70,11 +70,9 @@ func (s *stream) firstByteTimeout() time.Duration {
 
 // forward has the request answered by an endpoint.
 func (s *stream) forward(trusted bool) {
-	i := 0
-	if s.route.split != nil {
-		i = s.route.split.Pick(s.w.rng.Uint64())
+	if !s.chooseCluster() || !s.admit() {
+		return
 	}
-	s.cl = s.w.clusters[s.route.clusters[i]]
 	s.w.shard.Inc(s.cl.shared.Stats.Requests)
 	timeout := s.route.cfg.RequestTimeout
 	if timeout < 0 {
@@ -90,10 +88,27 @@ func (s *stream) forward(trusted bool) {
 		s.flags |= chunkedUp
 	}
 	s.prepare(trusted)
+	s.hidePin()
 	s.pick()
 	if s.c != nil && !s.has(bodyDone) && s.state != streamDone {
 		s.readBody()
 	}
+}
+
+// admit holds max_requests: it reports false if the request was answered.
+func (s *stream) admit() bool {
+	limit := int64(s.cl.shared.Config.MaxRequests)
+	if limit == 0 {
+		return true
+	}
+	if s.cl.shared.Active.Add(1) > limit {
+		s.cl.shared.Active.Add(-1)
+		s.w.shard.Inc(s.cl.shared.Stats.Overflow)
+		s.reply(503, reasonOverflow)
+		return false
+	}
+	s.flags |= admitted
+	return true
 }
 
 // prepare makes the head what is sent on (RFC 9110 7.6): fields for this hop

@@ -181,6 +181,7 @@ func (s *stream) beginReply(rest []byte) bool {
 	}
 	if s.retryStatus(status) {
 		s.w.shard.Inc(s.epst.Failures)
+		s.ep.Result(!s.isError(status))
 		s.endTry()
 		s.status = 0
 		s.retry()
@@ -192,6 +193,7 @@ func (s *stream) beginReply(rest []byte) bool {
 		s.tryFailed(failReply, reasonSurplus)
 		return false
 	}
+	s.ep.Result(!s.isError(status))
 	s.cleanReply()
 	if s.c.timing == timeGone {
 		s.c.timing = timeNone
@@ -220,6 +222,7 @@ func (s *stream) replyHead() []byte {
 	if !s.route.response.empty() {
 		s.route.response.apply(m, s)
 	}
+	s.pinReply()
 	b := http1.AppendStatusLine(s.w.wbuf[:0], 1, s.resp.Status)
 	b = m.AppendTo(b)
 	return append(b, "\r\n"...)

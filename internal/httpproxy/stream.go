@@ -31,6 +31,7 @@ type stream struct {
 	epst  *endpointStats
 	up    *upstream.Conn // lent; nil unless connecting, await, replying, tunnel
 
+	pin    pin
 	req    http1.Request
 	body   http1.Body
 	resp   http1.Response
@@ -108,6 +109,8 @@ const (
 	retrying                             // in clusterWorker.retries, from the first retry to the end
 	surplus                              // the endpoint sent more than its reply
 	began                                // the head was complete and valid
+	unreachable                          // the last try ended without a connection
+	admitted                             // in Cluster.Active
 )
 
 func (s *stream) has(f streamFlags) bool { return s.flags&f != 0 }
@@ -294,6 +297,10 @@ func (s *stream) clear() {
 	if s.has(retrying) {
 		s.cl.retries--
 	}
+	if s.has(admitted) {
+		s.cl.shared.Active.Add(-1)
+	}
+	s.pin.reset()
 	s.req.Reset()
 	s.resp.Reset()
 	s.c, s.route, s.cl, s.ep, s.epst = nil, nil, nil, nil, nil

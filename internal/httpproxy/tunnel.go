@@ -25,6 +25,8 @@ func (s *stream) beginTunnel(rest []byte) bool {
 	if !s.route.response.empty() {
 		s.route.response.apply(m, s)
 	}
+	s.ep.Result(true)
+	s.pinReply()
 	b := http1.AppendStatusLine(s.w.wbuf[:0], 1, 101)
 	b = m.AppendTo(b)
 	b = append(b, "\r\n"...)

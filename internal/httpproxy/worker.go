@@ -20,6 +20,7 @@ import (
 	"belay/internal/cluster"
 	"belay/internal/eventloop"
 	"belay/internal/listener"
+	"belay/internal/persistence"
 	"belay/internal/stats"
 	"belay/internal/upstream"
 )
@@ -53,6 +54,12 @@ type Worker struct {
 	epoch   time.Time // wall clock at loop time epochNow
 	epochNS int64
 
+	token      *persistence.Token     // the last one opened or made
+	token2     []byte                 // its text, while w.text is in use; reused
+	candidates persistence.Candidates // of the cookie that is looked for
+	clock      uint32                 // see unix
+	clockAt    int64
+
 	record  accesslog.Record // reused
 	dateBuf []byte
 	dateSec int64
@@ -85,6 +92,8 @@ func NewWorker(env *upstream.Env, log *slog.Logger, access *accesslog.Buffer, cl
 		epoch:   time.Now(),
 		epochNS: eventloop.Monotonic(),
 		nextID:  uint64(loop.ID()) << 48,
+		token:   persistence.NewToken(),
+		token2:  make([]byte, 0, persistence.TokenSize),
 	}
 	for i, c := range clusters {
 		x := newClusterWorker(c, env, loop.ID(), w.rng.Uint64())

@@ -27,6 +27,16 @@ func SetCookieIs(line []byte, name string) bool {
 	return ok
 }
 
+// SetCookieValue is the value that a Set-Cookie line gives to the cookie of a name,
+// without quotes; nil if it sets another one. It is a part of line.
+func SetCookieValue(line []byte, name string) []byte {
+	from, to, ok := setValue(line, name)
+	if !ok {
+		return nil
+	}
+	return line[from:to]
+}
+
 // setValue is where the value of a Set-Cookie line begins and ends, if it sets
 // the cookie of a name. Blanks around it are outside and quotes inside.
 func setValue(line []byte, name string) (from, to int, ok bool) {

@@ -164,6 +164,31 @@ func (t *Table) Store(key []byte, e Endpoint, now uint32) {
 	s.Unlock()
 }
 
+// Claim gives the endpoint that a key was stored with if that is less than window
+// seconds ago, whatever its use since; else it stores e. Of many callers at once one
+// stores.
+func (t *Table) Claim(key []byte, e Endpoint, now, window uint32) (Endpoint, bool) {
+	if len(key) == 0 {
+		return Endpoint{}, false
+	}
+	s, key, h := t.locate(key)
+	s.Lock()
+	defer s.Unlock()
+	v := Value{Endpoint: e, FirstSeen: now, LastSeen: now}
+	i := s.find(key, h)
+	if i == none {
+		t.insertLocked(s, key, h, v, now)
+		return Endpoint{}, false
+	}
+	x := s.at(i)
+	if ahead(now, x.first) < window {
+		return x.endpoint(), true
+	}
+	x.set(v)
+	x.change, x.imported = s.changed(), false
+	return Endpoint{}, false
+}
+
 // Set puts an entry in place with a value as it is, over whatever there was.
 func (t *Table) Set(key []byte, v Value, now uint32) {
 	if len(key) == 0 {

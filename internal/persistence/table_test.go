@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 )
 
@@ -422,5 +423,48 @@ func BenchmarkTable(b *testing.B) {
 				wg.Wait()
 			})
 		}
+	}
+}
+
+// Of those who claim a key in a window all get the endpoint of the first.
+func TestTableClaim(t *testing.T) {
+	table, err := NewTable(100, 60)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := []byte("192.0.2.1")
+	for _, tt := range []struct {
+		name string
+		mine Endpoint
+		now  uint32
+		want Endpoint // zero: ours was stored
+	}{
+		{"OK first", testEndpoint, start, Endpoint{}},
+		{"OK second", otherEndpoint, start, testEndpoint},
+		{"OK late, but in the window", otherEndpoint, start + 1, testEndpoint},
+		{"over, though used", otherEndpoint, start + 2, Endpoint{}},
+		{"OK of the second window", testEndpoint, start + 3, otherEndpoint},
+	} {
+		if got, ok := table.Claim(key, tt.mine, tt.now, 2); got != tt.want || ok != (tt.want != Endpoint{}) {
+			t.Errorf("%s: %v %v, want %v", tt.name, got, ok, tt.want)
+		}
+	}
+	if _, ok := table.Claim(nil, testEndpoint, start, 2); ok || table.Len() != 1 {
+		t.Errorf("an empty key was claimed")
+	}
+	var wg sync.WaitGroup
+	var stored atomic.Int32
+	for i := range 50 {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			if _, ok := table.Claim([]byte("race"), Endpoint{ID: uint64(i + 1)}, start, 2); !ok {
+				stored.Add(1)
+			}
+		}()
+	}
+	wg.Wait()
+	if stored.Load() != 1 {
+		t.Errorf("%d of 50 stored theirs", stored.Load())
 	}
 }

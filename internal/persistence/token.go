@@ -16,8 +16,8 @@ import (
 //	offset  size  what
 //	0       1     version (2 bits) and key id (6 bits)
 //	1       24    nonce, random
-//	25      20    sealed: endpoint id 8, generation 4, first seen 4, last seen 4
-//	45      16    tag of XChaCha20-Poly1305
+//	25      24    sealed: endpoint id 8, generation 4, first seen 4, serial 4, last seen 4
+//	49      16    tag of XChaCha20-Poly1305
 //
 // The first byte and the binding are authenticated with it. Nonces are 192 bits
 // so that any number of machines can draw them at random for as long as a key
@@ -26,7 +26,7 @@ const (
 	tokenVersion = 1
 	headSize     = 1
 	nonceSize    = chacha20poly1305.NonceSizeX
-	plainSize    = 20
+	plainSize    = 24
 	rawSize      = headSize + nonceSize + plainSize + chacha20poly1305.Overhead
 
 	// TokenSize is the length of every token as text.
@@ -125,6 +125,7 @@ type Limits struct {
 type Token struct {
 	Endpoint  Endpoint
 	FirstSeen uint32 // seconds since 1970
+	Serial    uint32 // random; tells the sessions of one second apart
 	LastSeen  uint32
 
 	aad   [headSize + sha256.Size]byte
@@ -143,6 +144,7 @@ type opened struct {
 	old      bool // its key is on its way out
 	endpoint Endpoint
 	first    uint32
+	serial   uint32
 	last     uint32
 }
 
@@ -169,7 +171,7 @@ func (t *Token) recall(o *opened, r *Ring, text []byte, b *Binding, l Limits, no
 	if o == nil || o.ring != r || o.binding != b || string(o.text[:]) != string(text) {
 		return None, false
 	}
-	t.Endpoint, t.FirstSeen, t.LastSeen = o.endpoint, o.first, o.last
+	t.Endpoint, t.FirstSeen, t.Serial, t.LastSeen = o.endpoint, o.first, o.serial, o.last
 	return t.verdict(l, now, o.old), true
 }
 
@@ -178,7 +180,7 @@ func (t *Token) verdict(l Limits, now uint32, old bool) Verdict {
 	v := l.judge(t, now)
 	switch {
 	case v == Invalid:
-		t.Endpoint, t.FirstSeen, t.LastSeen = Endpoint{}, 0, 0
+		t.Endpoint, t.FirstSeen, t.Serial, t.LastSeen = Endpoint{}, 0, 0, 0
 	case v == Valid && old:
 		return OldKey
 	}
@@ -233,7 +235,7 @@ func (l Limits) Remaining(firstSeen, now uint32) uint32 {
 // Open opens a token's text into t. Nothing is kept of text. When the verdict
 // is Valid, OldKey, Idle or Aged, t has its content; otherwise it has none.
 func (r *Ring) Open(t *Token, text []byte, b *Binding, l Limits, now uint32) Verdict {
-	t.Endpoint, t.FirstSeen, t.LastSeen = Endpoint{}, 0, 0
+	t.Endpoint, t.FirstSeen, t.Serial, t.LastSeen = Endpoint{}, 0, 0, 0
 	if len(text) == 0 {
 		return None
 	}
@@ -262,9 +264,10 @@ func (r *Ring) Open(t *Token, text []byte, b *Binding, l Limits, now uint32) Ver
 	t.Endpoint.ID = binary.BigEndian.Uint64(t.plain[0:])
 	t.Endpoint.Generation = binary.BigEndian.Uint32(t.plain[8:])
 	t.FirstSeen = binary.BigEndian.Uint32(t.plain[12:])
-	t.LastSeen = binary.BigEndian.Uint32(t.plain[16:])
+	t.Serial = binary.BigEndian.Uint32(t.plain[16:])
+	t.LastSeen = binary.BigEndian.Uint32(t.plain[20:])
 	if o != nil {
-		*o = opened{ring: r, binding: b, old: k.state == Old, endpoint: t.Endpoint, first: t.FirstSeen, last: t.LastSeen}
+		*o = opened{ring: r, binding: b, old: k.state == Old, endpoint: t.Endpoint, first: t.FirstSeen, serial: t.Serial, last: t.LastSeen}
 		copy(o.text[:], text)
 	}
 	return t.verdict(l, now, k.state == Old)
@@ -293,7 +296,7 @@ func (r *Ring) OpenFirst(t *Token, c *Candidates, b *Binding, l Limits, now uint
 			verdict, judged = v, true
 		}
 	}
-	t.Endpoint, t.FirstSeen, t.LastSeen = Endpoint{}, 0, 0
+	t.Endpoint, t.FirstSeen, t.Serial, t.LastSeen = Endpoint{}, 0, 0, 0
 	return verdict
 }
 
@@ -310,7 +313,8 @@ func (r *Ring) Seal(dst []byte, t *Token, b *Binding) []byte {
 	binary.BigEndian.PutUint64(t.plain[0:], t.Endpoint.ID)
 	binary.BigEndian.PutUint32(t.plain[8:], t.Endpoint.Generation)
 	binary.BigEndian.PutUint32(t.plain[12:], t.FirstSeen)
-	binary.BigEndian.PutUint32(t.plain[16:], t.LastSeen)
+	binary.BigEndian.PutUint32(t.plain[16:], t.Serial)
+	binary.BigEndian.PutUint32(t.plain[20:], t.LastSeen)
 	k.aead.Seal(t.raw[:headSize+nonceSize], nonce, t.plain[:], t.aad[:])
 	start := len(dst)
 	dst = slices.Grow(dst, TokenSize)[:start+TokenSize]
@@ -318,12 +322,18 @@ func (r *Ring) Seal(dst []byte, t *Token, b *Binding) []byte {
 	return dst
 }
 
-// Mint seals a token for an endpoint: a new session if firstSeen is 0, else the
-// session that began then.
-func (r *Ring) Mint(dst []byte, t *Token, e Endpoint, firstSeen uint32, b *Binding, now uint32) []byte {
-	if firstSeen == 0 {
-		firstSeen = now
+// Session tells this session from all others, whichever of its tokens t is.
+func (t *Token) Session() uint64 { return uint64(t.FirstSeen)<<32 | uint64(t.Serial) }
+
+// Mint seals a token for an endpoint: of a new session if session is 0, else of the
+// one that Session named.
+func (r *Ring) Mint(dst []byte, t *Token, e Endpoint, session uint64, b *Binding, now uint32) []byte {
+	t.Endpoint, t.FirstSeen, t.Serial, t.LastSeen = e, uint32(session>>32), uint32(session), now
+	if session == 0 {
+		t.FirstSeen = now
+		serial := t.raw[:4] // Seal overwrites it
+		rand.Read(serial)
+		t.Serial = binary.BigEndian.Uint32(serial)
 	}
-	t.Endpoint, t.FirstSeen, t.LastSeen = e, firstSeen, now
 	return r.Seal(dst, t, b)
 }

@@ -23,7 +23,11 @@ func TestTokenRoundTrip(t *testing.T) {
 	if len(text) != TokenSize || strings.ContainsAny(string(text), "+/=;, \"") {
 		t.Fatalf("token %q: %d characters, want %d of base64url", text, len(text), TokenSize)
 	}
+	first := tok.Session()
 	other := r.Mint(nil, &tok, testEndpoint, 0, testBinding, start)
+	if tok.Session() == first {
+		t.Errorf("two sessions are %x", first)
+	}
 	if string(other[2:]) == string(text[2:]) {
 		t.Error("two tokens of one content are alike")
 	}
@@ -34,8 +38,9 @@ func TestTokenRoundTrip(t *testing.T) {
 	if got.Endpoint != testEndpoint || got.FirstSeen != start || got.LastSeen != start {
 		t.Errorf("content %v %d %d", got.Endpoint, got.FirstSeen, got.LastSeen)
 	}
-	text = r.Mint([]byte("x="), &tok, testEndpoint, start, testBinding, start+9)
-	if v := r.Open(&got, text[2:], testBinding, Limits{}, start+9); v != Valid || got.FirstSeen != start || got.LastSeen != start+9 {
+	session := got.Session()
+	text = r.Mint([]byte("x="), &tok, testEndpoint, session, testBinding, start+9)
+	if v := r.Open(&got, text[2:], testBinding, Limits{}, start+9); v != Valid || got.FirstSeen != start || got.LastSeen != start+9 || got.Session() != session {
 		t.Errorf("refreshed: %v %d %d", v, got.FirstSeen, got.LastSeen)
 	}
 }
@@ -208,7 +213,7 @@ func TestTokenCache(t *testing.T) {
 	var texts []string
 	for i := range uint32(2000) {
 		e := Endpoint{ID: uint64(i), Generation: i}
-		texts = append(texts, string(r.Mint(nil, tok, e, start-i, testBinding, start)))
+		texts = append(texts, string(r.Mint(nil, tok, e, uint64(start-i)<<32, testBinding, start)))
 	}
 	limits := Limits{MaxIdle: 60}
 	for i, text := range texts {

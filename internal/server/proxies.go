@@ -77,7 +77,7 @@ func (s *Server) newPlan(l *config.Listener, index map[string]int) (p plan, err 
 	if l.Protocol == config.ProtocolTCP {
 		p.tcp, err = tcpproxy.NewPlan(l, index, s.registry)
 	} else {
-		p.http, err = httpproxy.NewPlan(l, index, s.registry)
+		p.http, err = httpproxy.NewPlan(l, s.clusters, index, s.sessions(), s.registry)
 	}
 	return p, err
 }

@@ -24,6 +24,7 @@ import (
 	"belay/internal/hotrestart"
 	"belay/internal/httpproxy"
 	"belay/internal/listener"
+	"belay/internal/persistence"
 	"belay/internal/stats"
 	"belay/internal/systemd"
 	"belay/internal/tcpproxy"
@@ -50,7 +51,10 @@ type Server struct {
 	workers   []*worker
 	limit     *listener.Limit
 	admin     *admin.Server
-	running   running
+
+	keyring *persistence.Keyring          // nil: no cluster has tokens
+	tables  map[string]*persistence.Table // stick tables by name
+	running running
 
 	parent  *hotrestart.Parent // of a child, also when it is main; nil: cold start
 	node    *hotrestart.Node   // nil: hot restart is off

@@ -69,6 +69,7 @@ func New(env *Env, e *cluster.Endpoint, c *config.Cluster, st Stats, t *TLS) *Po
 // Want says what kind of connection a request needs.
 type Want struct {
 	Fresh   bool               // a new one
+	NoWait  bool               // ErrPendingFull rather than a place in the queue
 	Careful bool               // an idle one is asked for life first: the request must not be sent twice
 	Name    []byte             // to be verified, of a cluster with TLS whose name is not fixed; kept by nobody
 	Origin  *proxyproto.Origin // of a cluster with a PROXY header; used until there is an answer
@@ -127,7 +128,7 @@ func (p *Pool) Acquire(o transport.Owner, w *Waiter, grant func(*Conn, error), w
 			return p.dial(o, p.nameOf(want), want.Origin)
 		}
 	}
-	if len(p.waiting) >= p.cfg.MaxPending {
+	if want.NoWait || len(p.waiting) >= p.cfg.MaxPending {
 		p.env.Shard.Inc(p.st.PendingRefused)
 		return nil, ErrPendingFull
 	}

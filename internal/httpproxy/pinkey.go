@@ -1,0 +1,135 @@
+package httpproxy
+
+import (
+	"bytes"
+	"net/netip"
+
+	"belay/internal/config"
+	"belay/internal/header"
+	"belay/internal/persistence"
+)
+
+// keyPart is a part of a request that tables and hashes go by.
+type keyPart struct {
+	kind     keyKind
+	name     string
+	handle   header.Handle // of a header's name, if it is registered
+	terminal bool
+
+	mint   bool // of a cookie: made if the request has none
+	ttl    uint32
+	writer *persistence.Writer
+}
+
+type keyKind uint8
+
+const (
+	keyHeader keyKind = iota
+	keyCookie
+	keyQuery
+	keySource
+	keySNI
+)
+
+func newKeyParts(list []config.HashOn) []keyPart {
+	parts := make([]keyPart, 0, len(list))
+	for _, h := range list {
+		k := keyPart{terminal: h.Terminal, mint: h.Mint, ttl: seconds(h.TTL)}
+		switch {
+		case h.Header != "":
+			k.kind, k.name, k.handle = keyHeader, h.Header, header.Lookup([]byte(h.Header))
+		case h.Cookie != "":
+			k.kind, k.name = keyCookie, h.Cookie
+		case h.Query != "":
+			k.kind, k.name = keyQuery, h.Query
+		case h.Source:
+			k.kind = keySource
+		default:
+			k.kind = keySNI
+		}
+		parts = append(parts, k)
+	}
+	return parts
+}
+
+// newHashParts are the parts that a cluster hashes on.
+func newHashParts(h *config.Hash) []keyPart {
+	parts := newKeyParts(h.On)
+	minted := false
+	for i, on := range h.On {
+		k := &parts[i]
+		if k.mint = k.mint && !minted; !k.mint { // one cookie is enough to tell clients apart
+			continue
+		}
+		minted = true
+		path := on.Path
+		if path == "" {
+			path = "/"
+		}
+		w, err := persistence.NewWriter(&persistence.Cookie{Name: k.name, Path: path, HTTPOnly: true, SameSite: persistence.SameSiteLax})
+		if k.mint = err == nil; k.mint { // else the configuration's check has a hole; the cookie is only read
+			k.writer = w
+		}
+	}
+	return parts
+}
+
+// of is the part of a request, appended to dst; nothing is appended if the request
+// does not have it.
+func (k *keyPart) of(s *stream, dst []byte) []byte {
+	switch k.kind {
+	case keyHeader:
+		if k.handle != 0 {
+			return append(dst, s.req.Header.Get(k.handle)...)
+		}
+		return append(dst, s.req.Header.GetName(k.name)...)
+	case keyCookie:
+		c := &s.w.candidates
+		c.Reset()
+		s.req.Header.Values(header.Cookie, func(line []byte) bool {
+			c.Scan(line, k.name, persistence.MaxAppValue)
+			return c.N == 0
+		})
+		if c.N > 0 {
+			return append(dst, c.Values[0]...)
+		}
+	case keyQuery:
+		return append(dst, queryValue(s.req.Query(), k.name)...)
+	case keySource:
+		return AppendSource(dst, s.client)
+	case keySNI:
+		if s.c.secure() {
+			return append(dst, s.c.came.tls.ServerName...)
+		}
+	}
+	return dst
+}
+
+// queryValue is the value of a parameter as it stands in the query; nil if there is
+// none.
+func queryValue(query []byte, name string) []byte {
+	for len(query) > 0 {
+		var pair []byte
+		pair, query, _ = bytes.Cut(query, []byte("&"))
+		if n, v, ok := bytes.Cut(pair, []byte("=")); ok && string(n) == name {
+			return v
+		}
+	}
+	return nil
+}
+
+// AppendSource appends a client's address as tables have it: 4 and the four bytes of
+// an IPv4 address, or 6 and the sixteen of an IPv6 address whose lower 64 bits are
+// zero, since one host has as many addresses as it likes in its /64 (RFC 8981).
+func AppendSource(dst []byte, a netip.Addr) []byte {
+	switch {
+	case !a.IsValid():
+		return dst
+	case a.Is4():
+		b := a.As4()
+		return append(append(dst, 4), b[:]...)
+	}
+	b := a.As16()
+	clear(b[8:])
+	return append(append(dst, 6), b[:]...)
+}
