@@ -104,7 +104,12 @@ func (a *App) reply(head, body string) string {
 		status = "200 OK"
 	}
 	content := head + body
-	fmt.Fprintf(&b, "HTTP/1.1 %s\r\nX-Backend: %s\r\nContent-Length: %d\r\n", status, a.Name, len(content))
+	fmt.Fprintf(&b, "HTTP/1.1 %s\r\nX-Backend: %s\r\n", status, a.Name)
+	if strings.HasPrefix(status, "101") {
+		content = ""
+	} else {
+		fmt.Fprintf(&b, "Content-Length: %d\r\n", len(content))
+	}
 	for _, line := range Fields(head, "Answer-With") {
 		b.WriteString(line + "\r\n")
 	}
