@@ -20,6 +20,9 @@ type builder struct {
 	hotRestart table[rawHotRestart]
 	listeners  []*table[rawListener]
 	clusters   []*table[rawCluster]
+	keys       table[rawKeys]
+	tables     []*table[rawStickTable]
+	tableNames map[string]bool
 	names      []string      // of the clusters
 	watchdog   time.Duration // of systemd; 0: none is known
 }
@@ -31,8 +34,17 @@ func (b *builder) finish() (*Config, error) {
 	for _, t := range b.clusters {
 		b.names = append(b.names, t.name)
 	}
+	slices.SortFunc(b.tables, func(x, y *table[rawStickTable]) int { return cmp.Compare(x.name, y.name) })
+	b.tableNames = make(map[string]bool, len(b.tables))
+	for _, t := range b.tables {
+		b.tableNames[t.name] = true
+	}
 	cfg := &Config{Files: b.files, Server: b.buildServer(), Admin: b.buildAdmin(), AccessLog: b.buildAccessLog()}
 	b.buildHotRestart(cfg)
+	b.buildKeys(cfg)
+	for _, t := range b.tables {
+		cfg.Tables = append(cfg.Tables, b.buildTable(t))
+	}
 	for _, t := range b.listeners {
 		cfg.Listeners = append(cfg.Listeners, b.buildListener(t))
 	}
@@ -42,6 +54,7 @@ func (b *builder) finish() (*Config, error) {
 	b.checkAddresses(cfg)
 	b.checkSystemd(cfg)
 	b.checkClusterTLS(cfg)
+	b.checkTCPPersistence(cfg)
 	if len(b.listeners) == 0 && !b.partial && len(b.found) == 0 {
 		b.found = append(b.found, found{Problem: Problem{File: b.files[0], Path: "listener", Msg: "no listener is defined"}})
 	}
@@ -66,7 +79,7 @@ func (b *builder) missing(table *path, key, format string, args ...any) {
 }
 
 // put, putText and putBool set a default aside if the key is there.
-func put[D, S ~int | ~int64 | ~uint32](dst *D, src *S) {
+func put[D, S ~int | ~int64 | ~uint16 | ~uint32](dst *D, src *S) {
 	if src != nil {
 		*dst = D(*src)
 	}

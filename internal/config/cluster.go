@@ -21,6 +21,7 @@ func (b *builder) buildCluster(t *table[rawCluster]) *Cluster {
 	if raw.ProxyProtocol != nil {
 		c.ProxyProtocol = map[string]int{"off": 0, "v1": 1, "v2": 2}[*raw.ProxyProtocol]
 	}
+	b.buildHealth(c, raw, at)
 	if len(raw.Endpoints) == 0 {
 		b.missing(at, "endpoints", `no endpoint; write for example endpoints = [{ address = "10.0.0.1:8080" }]`)
 	}
@@ -46,6 +47,9 @@ func (b *builder) buildCluster(t *table[rawCluster]) *Cluster {
 func (b *builder) buildEndpoint(raw *rawEndpoint, at *path) Endpoint {
 	e := Endpoint{Weight: defaultWeight}
 	put(&e.Weight, raw.Weight)
+	put(&e.Generation, raw.Generation)
+	put(&e.Priority, raw.Priority)
+	put(&e.MaxConnections, raw.MaxConnections)
 	if a := raw.Address; a == nil {
 		b.missing(at, "address", `is missing; write for example address = "10.0.0.1:8080"`)
 	} else {

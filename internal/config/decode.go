@@ -35,12 +35,8 @@ type field struct {
 	one      []string
 }
 
-// later holds the keys that the design has and this version has not. Calling
-// them unknown would send people looking for a typing error.
-var later = map[string]bool{
-	"persistence": true,
-}
-
+// notYet is said of what the design has and this version has not: calling it unknown
+// would send people looking for a typing error.
 const notYet = "not supported yet"
 
 func newDecoder(c *collector) *decoder {
@@ -82,10 +78,6 @@ func (d *decoder) table(dst reflect.Value, v any, at *path) bool {
 }
 
 func (d *decoder) unknown(at *path, key string, names []string) {
-	if later[key] {
-		d.add(at, notYet)
-		return
-	}
 	d.add(at, "unknown key%s", hint(key, names))
 }
 

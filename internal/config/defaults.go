@@ -131,6 +131,7 @@ func defaultCluster(name string) *Cluster {
 		MaxIdle:           128,
 		ResponseHeadBytes: 80 << 10,
 		ResponseFields:    200,
+		TrackSessions:     defaultTrackSessions,
 	}
 }
 
@@ -152,5 +153,51 @@ func defaultClusterTLS() *ClusterTLS {
 		MinVersion:  tls.VersionTLS12,
 		MaxVersion:  tls.VersionTLS13,
 		Sessions:    1024,
+	}
+}
+
+func defaultKeys() Keys {
+	return Keys{Rotation: 24 * time.Hour, Overlap: time.Hour, Skew: time.Minute}
+}
+
+func defaultTable(name string) *Table {
+	return &Table{
+		Name: name, Size: 100000, Expire: 30 * time.Minute,
+		StoreTimeout: 500 * time.Millisecond, StorePrefix: "belay:" + name + ":", StoreQueue: 10000,
+	}
+}
+
+func defaultPersistence() *Persistence {
+	return &Persistence{Policy: "redispatch", Unknown: "redispatch", StrictStatus: 503, RetryAfter: 5 * time.Second, Grace: time.Minute, Full: "queue"}
+}
+
+func defaultCookiePersistence() *CookiePersistence {
+	return &CookiePersistence{
+		Mode: "insert", Path: "/", SameSite: "lax", Secure: "auto", HTTPOnly: true,
+		MaxIdle: 30 * time.Minute, MaxAge: 12 * time.Hour, Hide: true, NoCache: true,
+	}
+}
+
+func defaultHeaderPersistence() *HeaderPersistence {
+	return &HeaderPersistence{Mode: "token", MaxIdle: 30 * time.Minute, MaxAge: 12 * time.Hour, Hide: true}
+}
+
+const (
+	defaultMaglevSize    = 65537
+	defaultRingPoints    = 1024
+	defaultTrackSessions = 100000
+)
+
+func defaultHealthCheck() *HealthCheck {
+	return &HealthCheck{
+		Type: "http", Method: "GET", Path: "/", Status: []StatusRange{{200, 399}},
+		Interval: 5 * time.Second, IntervalFirst: time.Second, Jitter: 0.1, Timeout: 2 * time.Second, Rise: 2, Fall: 3,
+	}
+}
+
+func defaultOutlier() *Outlier {
+	return &Outlier{
+		Consecutive: 5, On: RetryConnectFailure | RetryReset | RetryFirstByte | Retry5xx, SuccessRateMinimum: 100, SuccessRateHosts: 5,
+		Interval: 10 * time.Second, Ejection: 30 * time.Second, MaxEjection: 5 * time.Minute, MaxEjected: 10,
 	}
 }

@@ -146,8 +146,12 @@ func (l *loader) top(v any, at *path, key string) {
 		l.listeners = named(l, l.listeners, v, at)
 	case "cluster":
 		l.clusters = named(l, l.clusters, v, at)
+	case "persistence":
+		one(l, &l.keys, v, at)
+	case "table":
+		l.tables = named(l, l.tables, v, at)
 	default:
-		l.decoder.unknown(at, key, []string{"server", "admin", "access_log", "hot_restart", "listener", "cluster"})
+		l.decoder.unknown(at, key, []string{"server", "admin", "access_log", "hot_restart", "listener", "cluster", "persistence", "table"})
 	}
 }
 

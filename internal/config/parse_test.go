@@ -220,7 +220,7 @@ var parseCluster = []parseTest{
 	{"OK endpoints", "endpoint", `{ address = "127.0.0.1:80" }, { id = "b", address = "[::1]:80" }, { address = "App.internal.:80", weight = 0 }, { address = "unix:/a" }`, ``},
 	{"OK array of tables", "top", "[[cluster.b.endpoints]]\naddress = \"b:1\"\n[[cluster.b.endpoints]]\naddress = \"b:2\"", ``},
 	{"bad no endpoints", "cluster", `balance = "random"`, `1: cluster.a.endpoints: no endpoint; write for example endpoints = [{ address = "10.0.0.1:8080" }]`},
-	{"bad balance", "top", "[cluster.b]\nbalance = \"fair\"\nendpoints = [{ address = \"a:1\" }]", `3: cluster.b.balance: must be "round_robin", "least_request" or "random", not "fair"`},
+	{"bad balance", "top", "[cluster.b]\nbalance = \"fair\"\nendpoints = [{ address = \"a:1\" }]", `3: cluster.b.balance: must be "round_robin", "least_request", "random", "ring_hash" or "maglev", not "fair"`},
 	{"bad endpoint address", "endpoint", `{ address = "10.0.0.1" }, { address = "10.0.0.300:1" }, { address = ":80" }, { address = "a b:1" }, { id = "x" }`, `2: cluster.a.endpoints[0].address: "10.0.0.1" has no port
 2: cluster.a.endpoints[1].address: "10.0.0.300" is neither an IP address nor a host name
 2: cluster.a.endpoints[2].address: "" is neither an IP address nor a host name
@@ -233,7 +233,7 @@ var parseCluster = []parseTest{
 	{"bad endpoint key", "endpoint", `{ adress = "a:1" }`, `2: cluster.a.endpoints[0].address: is missing; write for example address = "10.0.0.1:8080"
 2: cluster.a.endpoints[0].adress: unknown key; did you mean "address"?`},
 	{"bad endpoint kind", "endpoint", `"a:1"`, `2: cluster.a.endpoints[0]: must be a table, not a string`},
-	{"bad persistence", "top", "[cluster.b.persistence.cookie]\n[cluster.b]\nendpoints = [{ address = \"a:1\" }]", `2: cluster.b.persistence: not supported yet`},
+	{"bad persistence", "top", "[cluster.b.persistence.cookie]\n[cluster.b]\nendpoints = [{ address = \"a:1\" }]", `2: cluster.b.persistence.cookie.name: is missing; write for example name = "belay"`},
 }
 
 var parseSyntax = []parseTest{
@@ -298,7 +298,7 @@ a.toml:9: listener.web.timeouts.head: "10" is not a duration such as "250ms", "3
 a.toml:11: listener.web.route[0].path_regex: "(" is not a regular expression: missing closing ): "("
 a.toml:14: listener.web.route[1].cluster: no cluster "shp"; did you mean "shop"?
 a.toml:15: listener.web.route[2]: needs one of cluster, clusters, respond or redirect
-a.toml:18: cluster.shop.balance: must be "round_robin", "least_request" or "random", not "fair"
+a.toml:18: cluster.shop.balance: must be "round_robin", "least_request", "random", "ring_hash" or "maglev", not "fair"
 a.toml:21: cluster.shop.endpoints[1].address: "10.0.0.1" has no port`
 	_, err := Parse("a.toml", []byte(doc))
 	ps, ok := err.(*Problems)

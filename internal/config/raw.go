@@ -139,6 +139,7 @@ type rawRoute struct {
 	FirstByteTimeout *duration        `toml:"first_byte_timeout" min:"0s" max:"8760h"`
 	MaxBody          *size            `toml:"max_body" min:"0" max:"9007199254740992"`
 	Retry            *rawRetry        `toml:"retry"`
+	Persistence      *rawPersistence  `toml:"persistence"`
 }
 
 type rawHeaderMatch struct {
@@ -194,26 +195,37 @@ type rawRetry struct {
 }
 
 type rawCluster struct {
-	Balance                  *string        `toml:"balance" one:"round_robin least_request random"`
-	Endpoints                []rawEndpoint  `toml:"endpoints"`
-	ConnectTimeout           *duration      `toml:"connect_timeout" min:"0s" max:"8760h"`
-	FirstByteTimeout         *duration      `toml:"first_byte_timeout" min:"0s" max:"8760h"`
-	BodyTimeout              *duration      `toml:"body_timeout" min:"0s" max:"8760h"`
-	WriteTimeout             *duration      `toml:"write_timeout" min:"0s" max:"8760h"`
-	IdleTimeout              *duration      `toml:"idle_timeout" min:"0s" max:"8760h"`
-	MaxConnections           *int           `toml:"max_connections" min:"0" max:"2147483647"`
-	MaxPending               *int           `toml:"max_pending" min:"0" max:"1000000"`
-	PendingTimeout           *duration      `toml:"pending_timeout" min:"0s" max:"8760h"`
-	MaxIdle                  *int           `toml:"max_idle" min:"0" max:"1000000"`
-	MaxRequestsPerConnection *int           `toml:"max_requests_per_connection" min:"0" max:"2147483647"`
-	ResponseHeadBytes        *size          `toml:"response_head_bytes" min:"256" max:"1048576"`
-	ResponseFields           *int           `toml:"response_fields" min:"1" max:"10000"`
-	TLS                      *rawClusterTLS `toml:"tls"`
-	ProxyProtocol            *string        `toml:"proxy_protocol" one:"off v1 v2"`
+	Balance                  *string         `toml:"balance" one:"round_robin least_request random ring_hash maglev"`
+	Endpoints                []rawEndpoint   `toml:"endpoints"`
+	ConnectTimeout           *duration       `toml:"connect_timeout" min:"0s" max:"8760h"`
+	FirstByteTimeout         *duration       `toml:"first_byte_timeout" min:"0s" max:"8760h"`
+	BodyTimeout              *duration       `toml:"body_timeout" min:"0s" max:"8760h"`
+	WriteTimeout             *duration       `toml:"write_timeout" min:"0s" max:"8760h"`
+	IdleTimeout              *duration       `toml:"idle_timeout" min:"0s" max:"8760h"`
+	MaxConnections           *int            `toml:"max_connections" min:"0" max:"2147483647"`
+	MaxPending               *int            `toml:"max_pending" min:"0" max:"1000000"`
+	PendingTimeout           *duration       `toml:"pending_timeout" min:"0s" max:"8760h"`
+	MaxIdle                  *int            `toml:"max_idle" min:"0" max:"1000000"`
+	MaxRequestsPerConnection *int            `toml:"max_requests_per_connection" min:"0" max:"2147483647"`
+	ResponseHeadBytes        *size           `toml:"response_head_bytes" min:"256" max:"1048576"`
+	ResponseFields           *int            `toml:"response_fields" min:"1" max:"10000"`
+	TLS                      *rawClusterTLS  `toml:"tls"`
+	ProxyProtocol            *string         `toml:"proxy_protocol" one:"off v1 v2"`
+	Hash                     *rawHash        `toml:"hash"`
+	Persistence              *rawPersistence `toml:"persistence"`
+	HealthCheck              *rawHealthCheck `toml:"health_check"`
+	Outlier                  *rawOutlier     `toml:"outlier"`
+	PanicThreshold           *int            `toml:"panic_threshold" min:"0" max:"100"`
+	SlowStart                *duration       `toml:"slow_start" min:"0s" max:"24h"`
+	MaxRequests              *int            `toml:"max_requests" min:"0" max:"2147483647"`
+	TrackSessions            *int            `toml:"track_sessions" min:"0" max:"100000000"`
 }
 
 type rawEndpoint struct {
-	ID      *string       `toml:"id"`
-	Address *endpointAddr `toml:"address"`
-	Weight  *int          `toml:"weight" min:"0" max:"65535"`
+	ID             *string       `toml:"id"`
+	Address        *endpointAddr `toml:"address"`
+	Weight         *int          `toml:"weight" min:"0" max:"65535"`
+	Generation     *int          `toml:"generation" min:"0" max:"4294967295"`
+	Priority       *int          `toml:"priority" min:"0" max:"127"`
+	MaxConnections *int          `toml:"max_connections" min:"0" max:"2147483647"`
 }

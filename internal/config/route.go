@@ -28,6 +28,9 @@ func (b *builder) buildRoute(raw *rawRoute, at *path, l *Listener, index int) *R
 	put(&r.RequestTimeout, raw.RequestTimeout)
 	put(&r.FirstByteTimeout, raw.FirstByteTimeout)
 	put(&r.MaxBody, raw.MaxBody)
+	if raw.Persistence != nil {
+		r.Persistence = b.buildPersistence(raw.Persistence, at.child("persistence"), true)
+	}
 	if raw.Retry != nil {
 		r.Retry = b.retry(raw.Retry, at.child("retry"))
 	}
@@ -110,6 +113,7 @@ func (b *builder) noUpstream(raw *rawRoute, at *path) {
 		"retry":              raw.Retry != nil,
 		"first_byte_timeout": raw.FirstByteTimeout != nil,
 		"upgrade":            raw.Upgrade != nil,
+		"persistence":        raw.Persistence != nil,
 	} {
 		if given {
 			b.add(at.child(key), "needs a cluster: this route answers by itself")

@@ -1,6 +1,7 @@
 package httpproxy
 
 import (
+	"belay/internal/cluster"
 	"errors"
 	"time"
 
@@ -122,7 +123,7 @@ func (s *stream) noConnection(err error) {
 		if !s.holds() || s.ep != s.pin.ep {
 			s.dropUpstream()
 			s.reply(503, err.Error())
-		} else if s.losePin(foundOverloaded) {
+		} else if s.losePin(cluster.FoundOverloaded) {
 			s.redispatch()
 		}
 	default:
@@ -200,7 +201,7 @@ func (s *stream) tryFailed(f failure, reason string) {
 		s.w.shard.Inc(s.cl.shared.Stats.StaleRetries)
 		s.again(0)
 	case s.mayRedispatch(f):
-		if s.losePin(foundDown) {
+		if s.losePin(cluster.FoundDown) {
 			s.redispatch()
 		}
 	case s.mayRetry(f):

@@ -97,8 +97,8 @@ func newClusterStats(r *stats.Registry, name string) clusterStats {
 		StaleRetries:      counter("stale_retries_total", "Requests sent again because a pooled connection had been closed."),
 		ConnectTimeouts:   timeout("connect"),
 		FirstByteTimeouts: timeout("first-byte"),
-		Overflow:          counter("overflow_total", "Requests refused because max_requests were under way."),
-		Redispatches:      counter("redispatches_total", "Requests sent elsewhere because the endpoint of their session could not be reached or had no room."),
+		Overflow:          counter("overflow_total", "Requests and TCP connections refused because max_requests were under way."),
+		Redispatches:      counter("redispatches_total", "Requests and TCP connections sent elsewhere because the endpoint of their session could not be reached or had no room."),
 	}
 }
 

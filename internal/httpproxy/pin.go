@@ -19,8 +19,8 @@ type pin struct {
 	lost    bool // ep cannot take the request, or did not: another one may
 	old     bool // what the client brought is to be minted again
 	shared  bool // ep was chosen for a request of the same client just before
-	found   finding
-	done    outcome
+	found   cluster.Finding
+	done    cluster.Outcome
 	session uint64 // as persistence.Token.Session; 0: a new one
 	key     []byte // of the table; its memory is used again
 	cookie  [16]byte
@@ -95,7 +95,7 @@ func (s *stream) findPin() int {
 		for from := fromCookie; from <= fromTable; from++ {
 			e, v := s.lookPin(p, cl, from, now)
 			if e != nil {
-				s.pin.ep, s.pin.from, s.pin.found = e, from, finding(v)
+				s.pin.ep, s.pin.from, s.pin.found = e, from, cluster.Finding(v)
 				return i
 			}
 			if weight(v) > weight(best) {
@@ -103,7 +103,7 @@ func (s *stream) findPin() int {
 			}
 		}
 	}
-	s.pin.found = finding(best)
+	s.pin.found = cluster.Finding(best)
 	return -1
 }
 
@@ -215,25 +215,17 @@ func (s *stream) takeShared() {
 func (s *stream) admitPin() bool {
 	switch f := s.pin.found; {
 	case s.pin.ep != nil:
-		return s.pin.ep.AdmitsPinned() || s.losePin(s.absent())
-	case (f == foundUnknown || f == foundGeneration) && s.pin.plan.cfg.Unknown == "strict":
+		return s.pin.ep.AdmitsPinned() || s.losePin(s.pin.ep.Absent())
+	case (f == cluster.FoundUnknown || f == cluster.FoundGeneration) && s.pin.plan.cfg.Unknown == "strict":
 		s.refuseSession()
 		return false
 	}
 	return true
 }
 
-// absent says why the pinned endpoint gets nothing.
-func (s *stream) absent() finding {
-	if s.pin.ep.State() == cluster.Disabled {
-		return foundDrained
-	}
-	return foundDown
-}
-
 // losePin acts by the policy on a pinned endpoint that cannot take the request, or
 // did not. It reports whether the request may go elsewhere; if not, it is answered.
-func (s *stream) losePin(why finding) bool {
+func (s *stream) losePin(why cluster.Finding) bool {
 	p := &s.pin
 	if p.lost {
 		return true
@@ -245,14 +237,14 @@ func (s *stream) losePin(why finding) bool {
 			s.refuseSession()
 			return false
 		}
-		p.done = doneMoved
+		p.done = cluster.Moved
 	case "detour":
-		p.done = doneDetoured
-		if why != foundOverloaded && int64(s.w.unix())-p.ep.Away(int64(s.w.unix())) > p.plan.grace {
-			p.done = doneMoved
+		p.done = cluster.Detoured
+		if why != cluster.FoundOverloaded && int64(s.w.unix())-p.ep.Away(int64(s.w.unix())) > p.plan.grace {
+			p.done = cluster.Moved
 		}
 	default:
-		p.done = doneMoved
+		p.done = cluster.Moved
 	}
 	p.lost = true
 	return true
@@ -260,7 +252,7 @@ func (s *stream) losePin(why finding) bool {
 
 // refuseSession is the answer of policy = "strict".
 func (s *stream) refuseSession() {
-	s.pin.done = doneRefused
+	s.pin.done = cluster.Refused
 	cfg := s.pin.plan.cfg
 	s.dropUpstream()
 	s.resp.Reset()
@@ -283,13 +275,13 @@ func (s *stream) hint() (h cluster.Hint, ok bool) {
 		p := s.pin.ep
 		switch {
 		case !p.AdmitsPinned():
-			if !s.losePin(s.absent()) {
+			if !s.losePin(s.pin.ep.Absent()) {
 				return h, false
 			}
 		case s.ep == nil:
 			h.Pinned = p
 		case s.ep == p && !s.stays():
-			if !s.losePin(foundDown) {
+			if !s.losePin(cluster.FoundDown) {
 				return h, false
 			}
 		default:
@@ -312,7 +304,7 @@ func (s *stream) claim() {
 		return
 	}
 	var room [20]byte
-	k, ok := p.claims.Claim(AppendSource(room[:0], s.client), s.ep.Key, s.w.unix(), p.window)
+	k, ok := p.claims.Claim(persistence.AppendSource(room[:0], s.client), s.ep.Key, s.w.unix(), p.window)
 	if !ok {
 		return
 	}

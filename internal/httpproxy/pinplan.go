@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"belay/internal/cluster"
 	"belay/internal/config"
 	"belay/internal/persistence"
 	"belay/internal/stats"
@@ -27,7 +28,7 @@ type pinPlan struct {
 	claims *persistence.Table // endpoints that sources were given lately; nil: first_request_window is off
 	window uint32             // seconds
 	grace  int64              // seconds
-	st     *pinStats
+	st     *cluster.SessionStats
 }
 
 // tokenPin is a mode in which the client carries the token.
@@ -112,7 +113,7 @@ func (r *routePlan) addPin(c *Cluster, s *Sessions, reg *stats.Registry) error {
 		cfg = r.cfg.Persistence
 	}
 	if cfg != nil && !cfg.Off && c.pinStats == nil {
-		c.pinStats = newPinStats(reg, c.Config.Name)
+		c.pinStats = cluster.NewSessionStats(reg, c.Config.Name)
 	}
 	p, err := newPinPlan(cfg, c, s)
 	r.pins = append(r.pins, p)
@@ -168,68 +169,3 @@ func unset(s string) string {
 
 // seconds rounds a duration up to the second that tokens and tables count in.
 func seconds(d time.Duration) uint32 { return uint32((d + time.Second - 1) / time.Second) }
-
-// finding is why a request goes where it goes: persistence.Verdict, and what became
-// of the endpoint that it led to.
-type finding uint8
-
-const (
-	foundNone       = finding(persistence.None)
-	foundValid      = finding(persistence.Valid)
-	foundUnknown    = finding(persistence.Unknown)
-	foundGeneration = finding(persistence.Generation)
-
-	foundDown finding = iota + finding(persistence.Generation) - 3
-	foundDrained
-	foundOverloaded
-	findings
-)
-
-func (f finding) String() string {
-	switch f {
-	case foundDown:
-		return "down"
-	case foundDrained:
-		return "drained"
-	case foundOverloaded:
-		return "overloaded"
-	}
-	return persistence.Verdict(f).String()
-}
-
-// outcome is what was done about a session.
-type outcome uint8
-
-const (
-	doneNone outcome = iota
-	doneKept
-	doneMinted
-	doneRefreshed
-	doneMoved
-	doneDetoured
-	doneRefused
-	outcomes
-)
-
-func (o outcome) String() string {
-	return [...]string{"none", "kept", "minted", "refreshed", "moved", "detoured", "refused"}[o]
-}
-
-// pinStats are the series of a cluster with persistence.
-type pinStats struct {
-	found [findings]stats.Counter
-	done  [outcomes]stats.Counter
-}
-
-func newPinStats(r *stats.Registry, cluster string) *pinStats {
-	l := stats.Label{Name: "cluster", Value: cluster}
-	s := &pinStats{}
-	for f := range findings {
-		s.found[f] = r.Counter("belay_persistence_requests_total", "Requests by what the client brought for its session, and what became of the endpoint that it names.",
-			l, stats.Label{Name: "found", Value: f.String()})
-	}
-	for o := range outcomes {
-		s.done[o] = r.Counter("belay_persistence_outcomes_total", "Requests by what was done about their session.", l, stats.Label{Name: "outcome", Value: o.String()})
-	}
-	return s
-}

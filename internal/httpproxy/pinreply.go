@@ -30,20 +30,20 @@ func (s *stream) pinReply() {
 	home, old := x.ep == s.ep, x.session
 	switch {
 	case home && x.shared:
-		x.done = doneMinted
+		x.done = cluster.Minted
 	case home && x.lost: // it took the request after all
-		x.lost, x.done = false, doneKept
+		x.lost, x.done = false, cluster.Kept
 	case home && x.old:
-		x.done = doneRefreshed
+		x.done = cluster.Refreshed
 	case home:
-		x.done = doneKept
-	case x.done == doneDetoured:
+		x.done = cluster.Kept
+	case x.done == cluster.Detoured:
 		s.debugHeader()
 		return
 	case x.ep != nil:
-		x.done, x.session = doneMoved, 0
+		x.done, x.session = cluster.Moved, 0
 	default:
-		x.done, x.session = doneMinted, 0
+		x.done, x.session = cluster.Minted, 0
 	}
 	if p.cookie != nil {
 		s.cookieReply(p, home)
@@ -54,7 +54,7 @@ func (s *stream) pinReply() {
 	if p.table != nil {
 		s.tableReply(p.table, home)
 	}
-	if x.done != doneKept || s.ep.State() == cluster.Draining {
+	if x.done != cluster.Kept || s.ep.State() == cluster.Draining {
 		s.track(old)
 	}
 	s.share()
@@ -141,10 +141,10 @@ func (s *stream) wrapCookies(p *pinPlan, k *tokenPin) {
 		return !found
 	})
 	if !found {
-		if s.pin.done == doneMinted || s.pin.done == doneRefreshed {
-			s.pin.done = doneNone // the application has no session yet
+		if s.pin.done == cluster.Minted || s.pin.done == cluster.Refreshed {
+			s.pin.done = cluster.OutcomeNone // the application has no session yet
 			if s.pin.ep == s.ep {
-				s.pin.done = doneKept
+				s.pin.done = cluster.Kept
 			}
 		}
 		return
@@ -259,15 +259,15 @@ func (s *stream) tableReply(t *tablePin, home bool) {
 		}
 	}
 	if len(s.pin.key) == 0 {
-		if s.pin.plan.cookie == nil && s.pin.plan.header == nil && s.pin.done == doneMinted {
-			s.pin.done = doneNone
+		if s.pin.plan.cookie == nil && s.pin.plan.header == nil && s.pin.done == cluster.Minted {
+			s.pin.done = cluster.OutcomeNone
 		}
 		return
 	}
-	if t.learn == nil || s.pin.from == fromTable || s.pin.found != foundNone {
+	if t.learn == nil || s.pin.from == fromTable || s.pin.found != cluster.FoundNone {
 		t.table.Store(s.pin.key, s.ep.Key, now)
-	} else if s.pin.done == doneMinted {
-		s.pin.done = doneNone
+	} else if s.pin.done == cluster.Minted {
+		s.pin.done = cluster.OutcomeNone
 	}
 }
 
@@ -289,7 +289,7 @@ func (s *stream) learned(k *keyPart) []byte {
 // follow it.
 func (s *stream) share() {
 	c := s.c
-	if (s.pin.done == doneMinted || s.pin.shared) && s.has(bodyDone) && c.n > c.r {
+	if (s.pin.done == cluster.Minted || s.pin.shared) && s.has(bodyDone) && c.n > c.r {
 		c.shared = &sharedPin{plan: s.pin.plan, ep: s.ep, session: s.pin.session}
 	}
 }
@@ -316,8 +316,7 @@ func (s *stream) debugHeader() {
 // countPin enters what was found and done into the statistics.
 func (s *stream) countPin() {
 	if p := s.pin.plan; p != nil {
-		s.w.shard.Inc(p.st.found[s.pin.found])
-		s.w.shard.Inc(p.st.done[s.pin.done])
+		p.st.Count(s.w.shard, s.pin.found, s.pin.done)
 	}
 }
 

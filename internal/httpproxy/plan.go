@@ -21,9 +21,9 @@ type Cluster struct {
 	*cluster.Cluster
 	Index     int
 	Stats     clusterStats
-	endpoints []endpointStats // by Endpoint.Index
-	hash      []keyPart       // that balance hashes on; nil: it does not hash
-	pinStats  *pinStats       // nil: no persistence
+	endpoints []endpointStats       // by Endpoint.Index
+	hash      []keyPart             // that balance hashes on; nil: it does not hash
+	pinStats  *cluster.SessionStats // nil: no persistence
 	options   http1.Options
 }
 

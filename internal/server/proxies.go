@@ -1,6 +1,8 @@
 package server
 
 import (
+	"fmt"
+	"slices"
 	"time"
 
 	"belay/internal/accesslog"
@@ -75,6 +77,9 @@ type plan struct {
 
 func (s *Server) newPlan(l *config.Listener, index map[string]int) (p plan, err error) {
 	if l.Protocol == config.ProtocolTCP {
+		if err := s.pinTCP(l, index); err != nil {
+			return p, fmt.Errorf("listener.%s: %w", l.Name, err)
+		}
 		p.tcp, err = tcpproxy.NewPlan(l, index, s.registry)
 	} else {
 		p.http, err = httpproxy.NewPlan(l, s.clusters, index, s.sessions(), s.registry)
@@ -126,6 +131,29 @@ func (s *Server) buildTCP(index map[string]int) {
 			}
 		}
 	}
+}
+
+// pinTCP gives the clusters of a TCP listener their stick tables, which are there
+// only by now.
+func (s *Server) pinTCP(l *config.Listener, index map[string]int) error {
+	for _, name := range leadsTo(l) {
+		if err := s.tcp.clusters[index[name]].Pin(s.tables, s.registry); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sticksToSNI reports whether a cluster of a TCP listener goes by the name that the
+// client asks for.
+func (s *Server) sticksToSNI(l *config.Listener) bool {
+	bySNI := func(list []config.HashOn) bool {
+		return slices.ContainsFunc(list, func(h config.HashOn) bool { return h.SNI })
+	}
+	names := leadsTo(l)
+	return l.Protocol == config.ProtocolTCP && slices.ContainsFunc(s.cfg.Clusters, func(c *config.Cluster) bool {
+		return slices.Contains(names, c.Name) && (bySNI(c.Hash.On) || c.Persistence != nil && c.Persistence.Table != nil && bySNI(c.Persistence.Table.Key))
+	})
 }
 
 // leadsTo are the clusters of a TCP listener.

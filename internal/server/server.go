@@ -45,16 +45,17 @@ type Server struct {
 	tcp      *tcpParts // nil: no TCP listener
 	tls      tlsParts
 
+	keyring *persistence.Keyring          // nil: no cluster's sessions have tokens
+	tables  map[string]*persistence.Table // by config.Table.Name
+	keys    keyParts
+
 	credentials int // O_PATH descriptor of the directory of credentials; -1: none
 
 	listeners []*boundListener
 	workers   []*worker
 	limit     *listener.Limit
 	admin     *admin.Server
-
-	keyring *persistence.Keyring          // nil: no cluster has tokens
-	tables  map[string]*persistence.Table // stick tables by name
-	running running
+	running   running
 
 	parent  *hotrestart.Parent // of a child, also when it is main; nil: cold start
 	node    *hotrestart.Node   // nil: hot restart is off
@@ -158,6 +159,9 @@ func (s *Server) build() error {
 	s.openCredentials()
 	s.openStore()
 	s.takeState(s.inherit.state)
+	if err := s.openPersistence(); err != nil {
+		return err
+	}
 	if err := s.buildClients(); err != nil {
 		return err
 	}
@@ -307,6 +311,8 @@ func (s *Server) start(ctx context.Context) error {
 	s.resolver.Start(ctx)
 	s.resolver.WaitInitial(ctx)
 	s.watchCertificates(ctx)
+	s.watchKeyring(ctx)
+	go s.keepHouse(ctx)
 	go trimMemory(ctx)
 	for _, w := range s.workers {
 		s.running.Add(1)

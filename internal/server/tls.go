@@ -92,7 +92,7 @@ func (s *Server) newGate(l *config.Listener) (*listener.Gate, error) {
 	if err != nil || g == nil {
 		return nil, err
 	}
-	g.WantLog = s.access != nil
+	g.WantLog = s.access != nil || s.sticksToSNI(l)
 	return g, nil
 }
 

@@ -14,6 +14,10 @@ func (c *conn) account(why ending) {
 	w.shard.GaugeAdd(p.Stats.Active, -1)
 	w.shard.Inc(p.Stats.Ended[why])
 	w.shard.Observe(p.Stats.Duration, took)
+	pinned := c.cl.shared.pin
+	if pinned != nil {
+		pinned.st.Count(w.shard, c.pin.found, c.pin.done)
+	}
 	if w.access == nil {
 		return
 	}
@@ -30,6 +34,9 @@ func (c *conn) account(why ending) {
 	}
 	if c.ep != nil {
 		r.Endpoint, r.EndpointAddress = c.ep.ID, c.where
+	}
+	if pinned != nil {
+		r.Persistence, r.Outcome = c.pin.found.String(), c.pin.done.String()
 	}
 	w.access.Append(r)
 }

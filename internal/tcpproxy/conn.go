@@ -40,6 +40,7 @@ type conn struct {
 	cl     *clusterWorker
 	ep     *cluster.Endpoint // of the last try
 	epst   *endpointStats    // nil: the connection is in nobody's books
+	pin    pin
 	waiter upstream.Waiter
 	grant  func(*upstream.Conn, error) // c.granted, made once
 	tried  [maxTries]*cluster.Endpoint
@@ -52,6 +53,7 @@ type conn struct {
 	where                                  string
 	broken                                 ending // a sink is lost; the other direction goes on
 	parting                                parting
+	admitted                               bool // in Cluster.Active
 
 	index               int32 // in Worker.conns
 	tries, addressTries int
@@ -176,6 +178,10 @@ func (c *conn) end(why ending, reset bool) {
 	c.waiter.Cancel()
 	c.account(why)
 	c.leaveEndpoint()
+	if c.admitted {
+		c.admitted = false
+		c.cl.shared.Active.Add(-1)
+	}
 	c.in.drop(w)
 	c.out.drop(w)
 	if c.head != nil {

@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"belay/internal/cluster"
+	"belay/internal/config"
 	"belay/internal/listener"
 	"belay/internal/transport"
 	"belay/internal/upstream"
@@ -17,6 +18,19 @@ const maxTries = 8
 func (c *conn) begin(chain *listener.Chain) {
 	c.cl = c.w.clusters[c.plan.pick(chain, &c.w.rng)]
 	c.w.shard.Inc(c.cl.shared.Stats.Requests)
+	if !c.findPin() {
+		c.end(endRefused, true)
+		return
+	}
+	if limit := int64(c.cl.shared.Config.MaxRequests); limit > 0 {
+		if c.cl.shared.Active.Add(1) > limit {
+			c.cl.shared.Active.Add(-1)
+			c.w.shard.Inc(c.cl.shared.Stats.Overflow)
+			c.end(endOverflow, true)
+			return
+		}
+		c.admitted = true
+	}
 	c.pick("")
 }
 
@@ -41,11 +55,15 @@ func (c *conn) pick(failed ending) {
 	c.connect()
 }
 
-// choose is the balancer's choice among the endpoints that were not tried yet.
+// choose is where the session is, or the balancer's choice among the endpoints that
+// were not tried yet.
 func (c *conn) choose() *cluster.Endpoint {
 	for range 2 * len(c.cl.shared.Endpoints) {
-		e := c.cl.picker.Pick(cluster.Hint{Avoid: c.ep})
-		if e == nil || !c.wasTried(e) {
+		e := c.cl.picker.Pick(c.hint())
+		if e == nil {
+			return nil
+		}
+		if e = c.claim(e); !c.wasTried(e) {
 			return e
 		}
 	}
@@ -65,7 +83,7 @@ func (c *conn) wasTried(e *cluster.Endpoint) bool {
 func (c *conn) connect() {
 	c.state = connWaiting
 	c.connectAt = c.w.loop.Now()
-	want := upstream.Want{Fresh: true}
+	want := upstream.Want{Fresh: true, NoWait: c.holds() && c.cl.shared.pin.cfg.Full == "policy"}
 	if c.cl.shared.Config.ProxyProtocol != 0 {
 		want.Origin = c.tls.Origin(c.peer, c.dest)
 	}
@@ -79,10 +97,10 @@ func (c *conn) connect() {
 func (c *conn) granted(up *upstream.Conn, err error) {
 	switch {
 	case errors.Is(err, upstream.ErrPendingFull):
-		c.end(endPendingFull, true)
+		c.noRoom(endPendingFull)
 		return
 	case errors.Is(err, upstream.ErrPendingTimeout):
-		c.end(endPendingTimeout, true)
+		c.noRoom(endPendingTimeout)
 		return
 	case errors.Is(err, upstream.ErrNoAddress):
 		c.tryFailed(endUnresolved)
@@ -96,6 +114,21 @@ func (c *conn) granted(up *upstream.Conn, err error) {
 	c.state = connConnecting
 	c.arm(c.cl.shared.Config.ConnectTimeout)
 	c.handshake()
+}
+
+// noRoom ends a connection that waited for room in vain, unless that was where its
+// session is and the policy sends it elsewhere.
+func (c *conn) noRoom(why ending) {
+	switch {
+	case !c.holds():
+		c.end(why, true)
+	case !c.losePin(cluster.FoundOverloaded):
+		c.end(endRefused, true)
+	default:
+		c.w.shard.Inc(c.cl.shared.Stats.Redispatches)
+		c.leaveEndpoint()
+		c.pick(why)
+	}
 }
 
 // handshake waits until bytes can flow to the endpoint.
@@ -129,8 +162,14 @@ func (c *conn) connectFailed(why ending) {
 // tryFailed goes on with another endpoint, as long as the listener allows.
 func (c *conn) tryFailed(why ending) {
 	c.w.shard.Inc(c.epst.Failures)
+	o := c.cl.shared.Config.Outlier
+	c.ep.Result(o == nil || o.On&config.RetryConnectFailure == 0)
 	c.w.loop.StopTimer(&c.timer)
 	c.leaveEndpoint()
+	if c.holds() && !c.losePin(cluster.FoundDown) {
+		c.end(endRefused, true)
+		return
+	}
 	if c.tries >= min(c.plan.Listener.TCP.ConnectAttempts, maxTries) {
 		c.end(why, true)
 		return

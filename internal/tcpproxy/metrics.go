@@ -27,12 +27,14 @@ const (
 	endNoEndpoint        ending = "no-endpoint"
 	endPendingFull       ending = "pending-full"
 	endPendingTimeout    ending = "pending-timeout"
+	endOverflow          ending = "overflow"
+	endRefused           ending = "session-refused"
 	endStopped           ending = "stopped" // cut at shutdown_time or stop_time
 )
 
 var endings = []ending{
 	endFinished, endClientReset, endUpstreamReset, endClientTruncated, endUpstreamTruncated, endIdle, endConnectFailure, endConnectTimeout, endTLSFailure,
-	endUnresolved, endNoEndpoint, endPendingFull, endPendingTimeout, endStopped,
+	endUnresolved, endNoEndpoint, endPendingFull, endPendingTimeout, endOverflow, endRefused, endStopped,
 }
 
 var truncated = map[ending]ending{endClientReset: endClientTruncated, endUpstreamReset: endUpstreamTruncated}
@@ -86,15 +88,19 @@ type clusterStats struct {
 	NoEndpoint      stats.Counter
 	Retries         stats.Counter
 	ConnectTimeouts stats.Counter
+	Overflow        stats.Counter
+	Redispatches    stats.Counter
 }
 
 func newClusterStats(r *stats.Registry, name string) clusterStats {
 	l := stats.Label{Name: "cluster", Value: name}
 	counter := func(n, help string) stats.Counter { return r.Counter("belay_cluster_"+n, help, l) }
 	return clusterStats{
-		Requests:   counter("requests_total", "Requests and TCP connections sent to the cluster."),
-		NoEndpoint: counter("no_endpoint_total", "Requests and TCP connections for which no endpoint could be picked."),
-		Retries:    counter("retries_total", "Tries after the first, by a route's retry policy or connect_attempts."),
+		Requests:     counter("requests_total", "Requests and TCP connections sent to the cluster."),
+		NoEndpoint:   counter("no_endpoint_total", "Requests and TCP connections for which no endpoint could be picked."),
+		Retries:      counter("retries_total", "Tries after the first, by a route's retry policy or connect_attempts."),
+		Overflow:     counter("overflow_total", "Requests and TCP connections refused because max_requests were under way."),
+		Redispatches: counter("redispatches_total", "Requests and TCP connections sent elsewhere because the endpoint of their session could not be reached or had no room."),
 		ConnectTimeouts: r.Counter("belay_cluster_timeouts_total", "Time limits that ran out on the endpoint's side.", l,
 			stats.Label{Name: "kind", Value: "connect"}),
 	}

@@ -16,6 +16,8 @@ type Cluster struct {
 	Index     int
 	Stats     clusterStats
 	endpoints []endpointStats // by Endpoint.Index
+	pin       *pinPlan        // nil: no persistence
+	hash      []keyKind       // that balance hashes on
 }
 
 // NewCluster registers a cluster's statistics. They are those of the cluster,

@@ -50,6 +50,8 @@ func (c *conn) relay() {
 	c.state = connRelay
 	now := c.w.loop.Now()
 	c.connected, c.active = now, now
+	c.ep.Result(true)
+	c.pinned()
 	if c.w.access != nil {
 		c.where = c.up.Where()
 	}

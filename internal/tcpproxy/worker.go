@@ -47,6 +47,9 @@ type Worker struct {
 	epoch   time.Time // wall clock at loop time epochNow
 	epochNS int64
 
+	clock   uint32 // see unix
+	clockAt int64
+
 	record accesslog.Record // reused
 
 	draining bool
