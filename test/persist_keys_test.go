@@ -215,7 +215,7 @@ func TestPersistKeysAreKept(t *testing.T) {
 	if err != nil || len(left) != 1 {
 		t.Errorf("in the state directory: %v, %v", left, err)
 	}
-	wantNot(t, s.d.Stderr(), "level=WARN")
+	wantNot(t, s.d.Stderr(), "in memory only")
 }
 
 // Without a state directory the keys are in memory: a hot restart hands them over,

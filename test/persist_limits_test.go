@@ -15,7 +15,7 @@ func TestPersistIdleAndAge(t *testing.T) {
 	t.Parallel()
 	idle, aged := newShop(t, 3), newShop(t, 3)
 	idle.cookie = "max_idle = \"10s\"\nmax_age = \"0s\""
-	aged.cookie = "max_idle = \"1h\"\nmax_age = \"10s\""
+	aged.cookie = "max_idle = \"0s\"\nmax_age = \"10s\""
 	for _, s := range []*shop{idle, aged} {
 		s.keys += "\nskew = \"0s\""
 		s.open()

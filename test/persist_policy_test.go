@@ -213,9 +213,10 @@ func TestPersistWeightedClusters(t *testing.T) {
 	if len(visitors) != 4 {
 		t.Fatalf("sessions on %d of 4 servers", len(visitors))
 	}
+	was := [2]int{1, 1}
 	for _, weights := range [][2]int{{1, 0}, {0, 1}, {1, 0}} {
-		rewrite(t, d, "weight = 1", "weight = 9", "weight = 0", "weight = 9")
-		rewrite(t, d, `"blue", weight = 9`, fmt.Sprintf(`"blue", weight = %d`, weights[0]), `"green", weight = 9`, fmt.Sprintf(`"green", weight = %d`, weights[1]))
+		rewrite(t, d, config(was[0], was[1]), config(weights[0], weights[1]))
+		was = weights
 		d.HotRestart()
 		for at, b := range visitors {
 			for range 3 {
