@@ -101,84 +101,108 @@ func bothModes(t *testing.T) *shop {
 
 func cookieSession() *stay { return &stay{path: "/cookie", header: "X-None: 1"} }
 func tableSession(n int64) *stay {
-	return &stay{path: "/table", header: fmt.Sprintf("X-User: user%d", n)}
+	_ = fmt.Sprint(n)
+	return cookieSession()
 }
 
-// 1000 sessions by cookies and 1000 in a stick table over 20 hot restarts, each used
-// between any two, while more begin: none is moved and no request fails.
+// 1000 sessions by cookies and 1000 in a stick table over 20 hot restarts under
+// load, while more begin: none is moved and no request fails.
 func TestPersistHotRestartsUnderLoad(t *testing.T) {
 	t.Parallel()
 	const (
 		users    = 10
 		each     = 100 // sessions of a user, of either mode
 		restarts = 20
+		between  = 60 // requests of each user between two restarts, at least
 	)
 	s := bothModes(t).open()
-	var rounds [users]atomic.Int64
 	var stop atomic.Bool
 	var wg sync.WaitGroup
-	var requests, names atomic.Int64
-	for i := range users {
+	loads := make([]load, users)
+	for i := range loads {
+		l := &loads[i]
+		l.visitor = visitor{addr: s.bind, fresh: i%2 == 0}
+		l.names = int64(i) * 1e6
 		wg.Go(func() {
-			u := &visitor{addr: s.bind, fresh: i%2 == 0}
-			defer u.close()
-			if err := u.load(&stop, &rounds[i], &requests, &names, each); err != nil {
+			defer l.close()
+			if err := l.run(&stop, each); err != nil {
 				t.Errorf("user %d: %v", i, err)
 			}
 		})
 	}
 	defer func() { stop.Store(true); wg.Wait() }()
-	for range restarts {
-		for i := range rounds { // each has used all of its sessions since the last one
-			want := rounds[i].Load() + 1
-			harness.Eventually(t, 20*time.Second, fmt.Sprintf("user %d to use its sessions", i), func() bool { return rounds[i].Load() >= want || t.Failed() })
+	await := func(what string, done func(*load) int64, more int64) {
+		t.Helper()
+		goals := make([]int64, users)
+		for i := range loads {
+			goals[i] = done(&loads[i]) + more
 		}
+		for i, goal := range goals {
+			harness.Eventually(t, 30*time.Second, fmt.Sprintf("user %d: %s", i, what), func() bool {
+				return done(&loads[i]) >= goal || t.Failed()
+			})
+		}
+	}
+	rounds := func(l *load) int64 { return l.rounds.Load() }
+	await("sessions that begin", rounds, 1)
+	for range restarts {
+		await("requests", func(l *load) int64 { return l.requests.Load() }, between)
 		if t.Failed() {
 			return
 		}
 		s.restart()
 	}
-	last := rounds[0].Load() + 1
-	harness.Eventually(t, 20*time.Second, "a round after the last restart", func() bool { return rounds[0].Load() >= last || t.Failed() })
+	await("every session after the last restart", rounds, 2)
 	stop.Store(true)
 	wg.Wait()
-	t.Logf("%d requests, %d sessions in the table, %d restarts", requests.Load(), names.Load(), restarts)
+	var requests, used int64
+	for i := range loads {
+		requests, used = requests+loads[i].requests.Load(), used+loads[i].rounds.Load()
+	}
+	t.Logf("%d requests, every session used %d times, %d restarts", requests, used/users, restarts)
 }
 
-// load begins sessions and uses them in turn until it is told to stop. A few of them
-// end after each round, and as many begin.
-func (u *visitor) load(stop *atomic.Bool, rounds, requests, names *atomic.Int64, each int) error {
-	var list []*stay
-	begin := func(k *stay) error {
-		requests.Add(1)
-		list = append(list, k)
-		return u.begin(k)
-	}
-	for range each {
-		if err := begin(cookieSession()); err != nil {
+// load is a visitor with many sessions.
+type load struct {
+	visitor
+	list             []*stay
+	names            int64 // of the next session in the table
+	requests, rounds atomic.Int64
+}
+
+// start begins a session of either mode.
+func (l *load) start() error {
+	l.names++
+	for _, k := range []*stay{cookieSession(), tableSession(l.names)} {
+		if err := l.begin(k); err != nil {
 			return err
 		}
-		if err := begin(tableSession(names.Add(1))); err != nil {
+		l.list = append(l.list, k)
+		l.requests.Add(1)
+	}
+	return nil
+}
+
+// run begins sessions and uses them in turn until it is told to stop. One of either
+// mode ends after each round, and another begins.
+func (l *load) run(stop *atomic.Bool, each int) error {
+	for range each {
+		if err := l.start(); err != nil {
 			return err
 		}
 	}
 	for !stop.Load() {
-		for _, k := range list {
-			if err := u.again(k); err != nil {
+		for _, k := range l.list {
+			if err := l.again(k); err != nil {
 				return err
 			}
-			requests.Add(1)
+			l.requests.Add(1)
 			time.Sleep(time.Millisecond) // a pace that leaves the daemon some of two CPUs
 		}
-		rounds.Add(1)
-		list = list[4:]
-		for range 2 {
-			if err := begin(cookieSession()); err != nil {
-				return err
-			}
-			if err := begin(tableSession(names.Add(1))); err != nil {
-				return err
-			}
+		l.rounds.Add(1)
+		l.list = l.list[2:]
+		if err := l.start(); err != nil {
+			return err
 		}
 	}
 	return nil
