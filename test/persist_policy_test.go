@@ -300,7 +300,7 @@ func TestPersistInterimReplies(t *testing.T) {
 		}
 		s.stays(b, a.Backend(), "Answer-Early: "+early)
 	}
-	a, err := harness.Ask("", s.bind, harness.Request("GET", newPath(), "a", "Connection: Upgrade", "Upgrade: chat", "Answer-Status: 101 Switching Protocols", "Answer-With: Connection: Upgrade", "Answer-With: Upgrade: chat"))
+	a, err := harness.Ask(s.bind, harness.Request("GET", newPath(), "a", "Connection: Upgrade", "Upgrade: chat", "Answer-Status: 101 Switching Protocols", "Answer-With: Connection: Upgrade", "Answer-With: Upgrade: chat"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,9 +17,10 @@ import (
 // wants to know of a proxy.
 type Browser struct {
 	Addr   string
-	Source string   // address to come from; "": any
-	Jar    []string // "name=value" in the order they came
-	Moved  []string // backends that answered, without repetitions in a row
+	Source string                              // address to come from; "": any
+	Jar    []string                            // "name=value" in the order they came
+	Moved  []string                            // backends that answered, without repetitions in a row
+	Dial   func(addr string) (net.Conn, error) // nil: TryDial from Source
 }
 
 // Answer is what a browser got for a request.
@@ -67,7 +68,17 @@ func (b *Browser) Send(method, target, body string, headers ...string) (*Answer,
 	if body != "" {
 		headers = append(headers, fmt.Sprintf("Content-Length: %d", len(body)))
 	}
-	return Ask(b.Source, b.Addr, Request(method, target, "a.example", append(headers, "Connection: close")...)+body)
+	request := Request(method, target, "a.example", append(headers, "Connection: close")...) + body
+	dial := b.Dial
+	if dial == nil {
+		dial = func(addr string) (net.Conn, error) { return TryDial(b.Source, addr) }
+	}
+	nc, err := dial(b.Addr)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = nc.Close() }()
+	return Exchange(nc, bufio.NewReader(nc), request)
 }
 
 // Keep takes over the cookies of an answer and notes who answered.
@@ -117,8 +128,8 @@ func (b *Browser) Cookie(name string) string {
 func (b *Browser) Forget() { b.Jar = nil }
 
 // Ask sends a raw request on a connection of its own and reads its replies.
-func Ask(source, addr, request string) (*Answer, error) {
-	nc, err := TryDial(source, addr)
+func Ask(addr, request string) (*Answer, error) {
+	nc, err := TryDial("", addr)
 	if err != nil {
 		return nil, err
 	}
