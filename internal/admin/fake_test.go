@@ -26,6 +26,9 @@ type source struct {
 	certs    atomic.Pointer[[]adminapi.Certificate] // nil: one
 	entered  chan struct{}                          // not nil: Status says that it was called, then waits
 	release  chan struct{}
+	wish     string // the last change
+	query    adminapi.TableQuery
+	tables   []adminapi.Table
 }
 
 func newSource() *source {
@@ -77,7 +80,7 @@ func (s *source) Listeners() []adminapi.Listener {
 func (s *source) Clusters() []adminapi.Cluster {
 	f := NewFigures(s.snapshot)
 	return []adminapi.Cluster{{Name: "app", Endpoints: []adminapi.Endpoint{{
-		ID: "a", State: adminapi.StateUp, Active: 3, Replies: f.Replies("belay_endpoint_replies_total", "app", "a"),
+		ID: "a", Weight: 1, State: adminapi.StateUp, Active: 3, Replies: f.Replies("belay_endpoint_replies_total", "app", "a"),
 		Latency: f.Latency("belay_listener_request_duration_seconds", "web"),
 	}}}}
 }
@@ -152,4 +155,47 @@ func httpClient(t *testing.T, socket string) *http.Client {
 	}}}
 	t.Cleanup(c.CloseIdleConnections)
 	return c
+}
+
+func (s *source) Endpoint(cluster, id string) (adminapi.Endpoint, error) {
+	if cluster != "app" || id != "a" {
+		return adminapi.Endpoint{}, fmt.Errorf("there is no endpoint %q in %q", id, cluster)
+	}
+	return adminapi.Endpoint{ID: "a", State: adminapi.StateUp, Admin: s.wish}, nil
+}
+
+func (s *source) ChangeEndpoint(x adminapi.EndpointChange) (adminapi.Endpoint, error) {
+	if s.refuse != nil {
+		return adminapi.Endpoint{}, s.refuse
+	}
+	s.wish = fmt.Sprint(x.Wish, " ", x.Deadline)
+	return s.Endpoint(x.Cluster, x.ID)
+}
+
+func (s *source) Tables() []adminapi.Table { return s.tables }
+
+func (s *source) TableEntries(q adminapi.TableQuery, yield func(adminapi.TableEntry) bool) error {
+	s.query = q
+	if q.Name != "t" {
+		return fmt.Errorf("there is no table %q", q.Name)
+	}
+	for i := range 3 {
+		if !yield(adminapi.TableEntry{Key: fmt.Sprint("key", i), Cluster: "app", Endpoint: "a"}) {
+			break
+		}
+	}
+	return nil
+}
+
+func (s *source) SetTable(name, key, cluster, endpoint string) error {
+	if name != "t" {
+		return fmt.Errorf("there is no table %q", name)
+	}
+	s.wish = name + " " + key + " " + cluster + " " + endpoint
+	return nil
+}
+
+func (s *source) ClearTable(q adminapi.TableQuery) (int, error) {
+	s.query = q
+	return 3, nil
 }

@@ -59,6 +59,16 @@ func (s *Server) api() http.Handler {
 		{path: adminapi.PathTLSExplain, about: "what a TLS client would get, JSON; ?sni= ?listener= ?alpn= ?source= ?port= ?tls12=true ?no_ecdsa=true", serve: s.explainTLS},
 		{path: adminapi.PathConfig, about: "the configuration in effect and the state of its certificates, JSON", serve: s.config},
 		{
+			path: adminapi.PathEndpoint, about: "an endpoint, JSON; ?cluster= ?id=; POST with ?wish=enable|drain|disable ?deadline=", serve: s.endpoint,
+			change: []action{{http.MethodPost, s.changeEndpoint}},
+		},
+		{path: adminapi.PathTables, about: "stick tables, JSON", serve: s.tables},
+		{
+			path:  adminapi.PathTable,
+			about: "entries of a stick table, JSON lines; ?name= ?key= ?cluster= ?endpoint= ?idle_over= ?idle_under= ?limit=; POST sets, DELETE drops", serve: s.tableEntries,
+			change: []action{{http.MethodPost, s.setTable}, {http.MethodDelete, s.clearTable}},
+		},
+		{
 			path: adminapi.PathDrain, about: "whether the daemon drains, JSON; POST begins that, DELETE ends it", serve: s.drainStatus,
 			change: []action{{http.MethodPost, s.drain(true)}, {http.MethodDelete, s.drain(false)}},
 		},

@@ -1,7 +1,7 @@
 // Package admin serves the admin API: what belayd is doing, as text and JSON,
 // over HTTP on a Unix socket of mode 0600, and its metrics over TCP if wanted.
-// It tells, and changes one thing: POST and DELETE of /drain, which the Unix
-// socket alone has.
+// It tells, and changes little: /drain, /endpoint and /table take POST and DELETE, on
+// the Unix socket alone.
 package admin
 
 import (
@@ -46,6 +46,19 @@ type Source interface {
 	// RestartStatus is where the generations of the daemon are. Time is filled if
 	// zero.
 	RestartStatus() adminapi.RestartStatus
+	// Endpoint tells of one endpoint; an error says what is not known.
+	Endpoint(cluster, id string) (adminapi.Endpoint, error)
+	// ChangeEndpoint does what an operator wants of one and says how it is then.
+	ChangeEndpoint(adminapi.EndpointChange) (adminapi.Endpoint, error)
+	// Tables are the stick tables by name.
+	Tables() []adminapi.Table
+	// TableEntries calls yield with the entries that are chosen until it returns
+	// false. An error comes before the first.
+	TableEntries(q adminapi.TableQuery, yield func(adminapi.TableEntry) bool) error
+	// SetTable puts an entry into a table.
+	SetTable(name, key, cluster, endpoint string) error
+	// ClearTable drops the entries that are chosen and tells how many there were.
+	ClearTable(adminapi.TableQuery) (int, error)
 	// DrainStatus says whether the daemon drains for a balancer.
 	DrainStatus() adminapi.DrainStatus
 	// SetDraining begins that, or ends it, and says how it is afterwards. To ask for

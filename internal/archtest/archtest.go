@@ -33,6 +33,7 @@ var layers = map[string]int{
 
 	"admin":          3,
 	"admin/adminapi": 3,
+	"health":         3,
 	"listener":       3,
 	"upstream":       3,
 

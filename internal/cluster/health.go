@@ -256,3 +256,11 @@ func (e *Endpoint) Result(ok bool) {
 // Tally is how many requests to the endpoint ended well and badly so far; counted
 // only if the cluster's outlier table judges their rate.
 func (e *Endpoint) Tally() (good, bad uint64) { return e.good.Load(), e.bad.Load() }
+
+// Forgive begins the count of errors in a row anew.
+func (e *Endpoint) Forgive() { e.errors.Store(0) }
+
+// Forget takes one ejection off the count that makes the next one longer.
+func (e *Endpoint) Forget() {
+	e.change(func(x *condition, _ time.Time) { x.ejections = max(0, x.ejections-1) })
+}

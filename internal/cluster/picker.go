@@ -27,8 +27,10 @@ type Picker struct {
 	total   int64   // sum of active
 	sums    []int64 // weights of v summed up, for a weighted draw
 
-	avoid *Endpoint      // of the choice that hashing makes
-	take  func(int) bool // p.takes
+	weight float64        // of v.list, as configured
+	avoid  *Endpoint      // of the choice that hashing makes
+	bound  float64        // requests per weight that an endpoint may have; 0: any
+	take   func(int) bool // p.takes
 }
 
 type balance uint8
@@ -94,6 +96,10 @@ func (p *Picker) look() *view {
 			p.sums = append(p.sums, sum)
 		}
 	}
+	p.weight = 0
+	for _, e := range v.list {
+		p.weight += float64(e.Weight)
+	}
 	return v
 }
 
@@ -112,7 +118,7 @@ func (p *Picker) Pick(h Hint) *Endpoint {
 	case p.kind == leastRequest:
 		e = p.leastOfTwo(v, h.Avoid)
 	case p.kind == hashed && h.Hashed:
-		e = p.byHash(h)
+		e = p.byHash(v, h)
 	default:
 		e = p.draw(v, h.Avoid)
 	}

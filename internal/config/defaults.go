@@ -184,7 +184,7 @@ func defaultHeaderPersistence() *HeaderPersistence {
 
 const (
 	defaultMaglevSize    = 65537
-	defaultRingPoints    = 1024
+	defaultRingPoints    = 512
 	defaultTrackSessions = 100000
 )
 

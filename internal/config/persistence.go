@@ -113,6 +113,6 @@ type HashOn struct {
 // Hash is cluster.NAME.hash, for balance = "ring_hash" and "maglev".
 type Hash struct {
 	On        []HashOn // default: source
-	TableSize int      // maglev: slots, a prime; ring_hash: points per unit of weight; default 65537 / 1024
+	TableSize int      // maglev: slots, a prime; ring_hash: points per unit of weight; default 65537 and 512
 	MaxLoad   float64  // an endpoint takes at most this many times the mean load; 0 (default): no bound
 }

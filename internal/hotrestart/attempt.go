@@ -218,11 +218,7 @@ func (n *Node) fromChild(r *Request) {
 
 // stateReply is what a child starts with.
 func (n *Node) stateReply() *pb.Message {
-	reply := &pb.StateReply{}
-	for _, b := range n.p.State() {
-		reply.Blobs = append(reply.Blobs, &pb.StateReply_Blob{Owner: b.Owner, Version: b.Version, Data: b.Data})
-	}
-	return &pb.Message{Body: &pb.Message_StateReply{StateReply: reply}}
+	return &pb.Message{Body: &pb.Message_StateReply{StateReply: &pb.StateReply{Blobs: toBlobs(n.p.State())}}}
 }
 
 func (a *attempt) passSockets(r *Request, wanted []eventloop.Address, names []string) {

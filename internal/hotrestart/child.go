@@ -209,14 +209,7 @@ func (p *Parent) State() (list []Blob, credentials int, err error) {
 		closeAll(fds[1:])
 	}
 	Fault("child.state")
-	return blobs(m.GetStateReply()), credentials, nil
-}
-
-func blobs(m *pb.StateReply) (list []Blob) {
-	for _, b := range m.GetBlobs() {
-		list = append(list, Blob{Owner: b.Owner, Version: b.Version, Data: b.Data})
-	}
-	return list
+	return fromBlobs(m.GetStateReply().GetBlobs()), credentials, nil
 }
 
 // Join makes the child's node, which beats from now on.

@@ -43,6 +43,8 @@ type Conn struct {
 	pending map[uint64]chan answer
 	err     error // why the connection ended
 
+	exchange exchange // the node's
+
 	requests chan *Request
 	failed   chan struct{} // closed with err
 	done     chan struct{}

@@ -10,6 +10,7 @@
 //	attempt.go the parent's side of all that, which alone decides
 //	node.go    the process's place in the chain: requests of every peer
 //	elders.go  generations that drain: their counts, their end
+//	exchange.go what each of them learns while they serve, told to the others
 //
 // Until Release everything can be undone; nothing in the parent is closed before.
 package hotrestart

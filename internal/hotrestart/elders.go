@@ -120,6 +120,9 @@ func (n *Node) addElder(e *elder) {
 		n.event(slog.LevelInfo, systemd.EventGenerationEnded, "a draining generation has ended", "generation", e.epoch, "pid", e.id.PID)
 	})
 	e.poll(n)
+	if !e.mute {
+		n.exchange(e.conn)
+	}
 }
 
 // lose forgets a generation that is gone.
@@ -265,25 +268,12 @@ func (n *Node) final(r *Request, m *pb.Final) {
 }
 
 // Empty is called by the server when the last connection of a draining process
-// has ended: it gives its last counts and returns when the process may exit.
+// has ended: it tells what it has learnt, gives its last counts and returns when
+// the process may exit.
 func (n *Node) Empty() {
 	deadline := time.Now().Add(n.o.CallTime)
 	for time.Now().Before(deadline) {
-		var to *Conn
-		var m *pb.Message
-		alone := false
-		n.do(func() {
-			if alone = n.alone; alone {
-				return
-			}
-			if n.stats.pending && n.stats.to == n.main {
-				return // what was told a moment ago must be acknowledged first
-			}
-			n.leaving = true
-			if to = n.main; to != nil {
-				m = &pb.Message{Body: &pb.Message_Final{Final: &pb.Final{Stats: n.statsReply(to)}}}
-			}
-		})
+		to, m, alone := n.lastWords()
 		if alone {
 			return
 		}
@@ -291,6 +281,10 @@ func (n *Node) Empty() {
 			ctx, cancel := n.callContext()
 			_, _, err := to.Call(ctx, m)
 			cancel()
+			if m.GetExchange() != nil {
+				n.toldRest(to, err)
+				continue
+			}
 			if err == nil {
 				return
 			}
@@ -303,6 +297,31 @@ func (n *Node) Empty() {
 		time.Sleep(finalRetry) // the next main process is about to ask for us
 	}
 	n.log.Warn("no process took the last counts of this one")
+}
+
+// lastWords is what a process that leaves has to tell next, and whom; nil: nobody
+// takes it now. Alone says that nobody ever will.
+func (n *Node) lastWords() (to *Conn, m *pb.Message, alone bool) {
+	n.do(func() {
+		if alone = n.alone; alone {
+			return
+		}
+		n.telling = true
+		if n.main != nil {
+			if m = n.rest(n.main); m != nil {
+				to = n.main
+				return
+			}
+		}
+		if n.stats.pending && n.stats.to == n.main {
+			return // what was told a moment ago must be acknowledged first
+		}
+		n.leaving = true
+		if to = n.main; to != nil {
+			m = &pb.Message{Body: &pb.Message_Final{Final: &pb.Final{Stats: n.statsReply(to)}}}
+		}
+	})
+	return to, m, alone
 }
 
 const finalRetry = 20 * time.Millisecond

@@ -52,6 +52,7 @@ type fake struct {
 	acked   [2]uint64         // of all counts, of our own
 	handed  [2]uint64
 	own     int           // which of the two was handed out last
+	facts   []string      // learnt, in this order
 	gone    chan struct{} // closed when the process is to end
 	ended   bool
 }
@@ -72,6 +73,56 @@ func (f *fake) Drain()                          { f.write("Drain"); f.drain() }
 func (f *fake) StepBack()                       { f.write("StepBack"); f.drain() }
 func (f *fake) Turn(time.Duration) bool         { return !f.stuck.Load() }
 func (f *fake) State() []Blob                   { return f.state }
+
+func (f *fake) Link() Link { return &fakeLink{f: f} }
+
+// fakeLink tells facts, a few at a time.
+type fakeLink struct {
+	f    *fake
+	told int
+}
+
+const factsAtATime = 10
+
+func (l *fakeLink) Next() ([]Blob, bool) {
+	l.f.mu.Lock()
+	defer l.f.mu.Unlock()
+	list := l.f.facts[l.told:]
+	list = list[:min(len(list), factsAtATime)]
+	l.told += len(list)
+	var blobs []Blob
+	for _, fact := range list {
+		blobs = append(blobs, Blob{Owner: "facts", Version: 1, Data: []byte(fact)})
+	}
+	return blobs, l.told < len(l.f.facts)
+}
+
+func (l *fakeLink) Take(blobs []Blob) {
+	for _, b := range blobs {
+		l.f.learn(string(b.Data))
+	}
+}
+
+func (f *fake) learn(facts ...string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, fact := range facts {
+		if !slices.Contains(f.facts, fact) {
+			f.facts = append(f.facts, fact)
+		}
+	}
+}
+
+func (f *fake) knows(facts ...string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, fact := range facts {
+		if !slices.Contains(f.facts, fact) {
+			return false
+		}
+	}
+	return true
+}
 
 func (f *fake) Credentials() int {
 	if f.dir == nil {

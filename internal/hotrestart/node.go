@@ -48,6 +48,7 @@ type Node struct {
 	elders   map[uint64]*elder
 	main     *Conn // while draining: who takes our counts; nil: nobody
 	leaving  bool  // the last counts are on their way
+	telling  bool  // and before them what this process has learnt
 	waiting  bool  // for an older generation to end before a restart begins
 	alone    bool  // main speaks no version of ours
 	stopping bool  // this process was told to stop
@@ -224,10 +225,18 @@ func (n *Node) loop() {
 	defer n.wg.Done()
 	tick := time.NewTicker(n.o.Heartbeat / 2)
 	defer tick.Stop()
+	exchange := time.NewTicker(exchangeInterval)
+	defer exchange.Stop()
 	for half := false; ; {
+		due := exchange.C
+		if !n.hasPartners() {
+			due = nil // nothing wakes up for nothing
+		}
 		select {
 		case f := <-n.posts:
 			f()
+		case <-due:
+			n.exchangeAll()
 		case <-tick.C:
 			n.hear()
 			if n.attempt != nil {
@@ -324,6 +333,8 @@ func (n *Node) request(r *Request) {
 		n.giveStats(r)
 	case *pb.Message_StatsAck:
 		n.statsTaken(r, m.StatsAck.Id)
+	case *pb.Message_Exchange:
+		n.exchanged(r, m.Exchange)
 	case *pb.Message_Final:
 		n.final(r, m.Final)
 	case *pb.Message_Resume:

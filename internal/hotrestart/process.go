@@ -55,6 +55,8 @@ type Process interface {
 	Generations() []uint64
 	// State is what passes to a child.
 	State() []Blob
+	// Link begins an exchange with another process that serves at the same time.
+	Link() Link
 	// Credentials is an O_PATH descriptor of the directory of credentials, which
 	// stays the process's; -1: none. A child cannot open it: the hook that starts it
 	// is no process of the service's that may.
@@ -77,6 +79,16 @@ type Blob struct {
 	Owner   string // the package that wrote it and reads it
 	Version uint32
 	Data    []byte
+}
+
+// Link is this process's side of an exchange with one other: what either of them
+// learns while both serve, the other is told. Its methods are called one at a time.
+type Link interface {
+	// Next is what the other process has not been told, about as much as fits into a
+	// message that holds nobody up; more says that there is more.
+	Next() (blobs []Blob, more bool)
+	// Take takes what the other process told. It may tell a thing twice.
+	Take(blobs []Blob)
 }
 
 // Options are what the protocol needs to know.

@@ -269,6 +269,9 @@ func (h *hookEnd) prepare(name string) *generation {
 		g.dir = os.NewFile(uintptr(dir), "credentials")
 		h.t.Cleanup(func() { _ = g.dir.Close() })
 	}
+	if err := p.Fetch(g.fake.Link()); err != nil {
+		h.t.Fatal(err)
+	}
 	if g.Node, err = p.Join(g.o); err != nil {
 		h.t.Fatal(err)
 	}

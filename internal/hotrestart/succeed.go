@@ -104,7 +104,7 @@ func (n *Node) becomeMain() error {
 	n.ended = n.last.At
 	n.slot.SetState(shm.StateServing)
 	n.p.DeltasReset() // what the parent heard in probation ended with its attempt
-	n.p.LateState(blobs(m.GetStateReply()))
+	n.p.LateState(fromBlobs(m.GetStateReply().GetBlobs()))
 	if p.Conn.Err() == nil && p.Info.Version > 0 {
 		e := &elder{epoch: p.Info.Epoch, id: p.id, conn: p.Conn, busy: err == nil, program: p.Info.Program}
 		n.addElder(e)

@@ -40,6 +40,19 @@ type Cursor struct {
 	seen  []uint64 // by shard: number of the last change when this round reached it
 }
 
+// CursorNow is a cursor that has told of all that is there: for a successor, or a
+// predecessor, from which the table has just been taken.
+func (t *Table) CursorNow() Cursor {
+	c := Cursor{since: make([]uint64, len(t.shards)), seen: make([]uint64, len(t.shards))}
+	for i := range t.shards {
+		s := &t.shards[i]
+		s.Lock()
+		c.since[i] = s.change
+		s.Unlock()
+	}
+	return c
+}
+
 // Export appends a chunk of at most limit bytes to dst: entries that the cursor
 // has not told of, or whose use it has not. done says that the round is over;
 // export again for what happened since, best when the last user of the table has
@@ -57,6 +70,7 @@ func (t *Table) Export(dst []byte, c *Cursor, limit int, now uint32) (_ []byte, 
 		if c.slot == 0 {
 			c.seen[c.shard] = s.change
 		}
+		c.skip(s)
 		end := min(c.slot+sweepStep, s.next)
 		full := false
 		for ; c.slot < end; c.slot++ {
@@ -85,6 +99,17 @@ func (t *Table) Export(dst []byte, c *Cursor, limit int, now uint32) (_ []byte, 
 	}
 	c.shard = 0
 	return dst, true
+}
+
+// skip passes over the slots of a shard in which nothing has changed.
+func (c *Cursor) skip(s *shard) {
+	since := c.since[c.shard]
+	if s.change <= since {
+		c.slot = s.next
+	}
+	for c.slot%chunkSize == 0 && c.slot < s.next && s.marks[c.slot/chunkSize] <= since {
+		c.slot += chunkSize
+	}
 }
 
 func appendEntry(dst, key []byte, e *entry) []byte {
@@ -151,7 +176,7 @@ func (t *Table) merge(key []byte, v Value, now uint32) bool {
 		return false
 	}
 	e.set(v)
-	e.change = s.changed()
+	s.touch(i)
 	return true
 }
 

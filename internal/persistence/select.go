@@ -80,6 +80,17 @@ func (t *Table) Count(f Filter, now uint32) int {
 	return n
 }
 
+// ByEndpoint counts the live entries of each endpoint, by its id.
+func (t *Table) ByEndpoint(now uint32) map[uint64]int {
+	counts := make(map[uint64]int)
+	t.walk(func(s *shard, i uint32) {
+		if e := s.at(i); t.live(e, now) {
+			counts[e.id]++
+		}
+	}, func() bool { return true })
+	return counts
+}
+
 // Clear drops the entries that a filter chooses and tells how many there were.
 func (t *Table) Clear(f Filter, now uint32) int {
 	n := 0

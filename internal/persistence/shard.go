@@ -67,11 +67,13 @@ func (s *shard) insert(key []byte, h uint32, v Value) {
 		s.next++
 		if int(i/chunkSize) == len(s.slots) {
 			s.slots = append(s.slots, make([]entry, chunkSize))
+			s.marks = append(s.marks, 0)
 		}
 	}
 	e := s.at(i)
-	*e = entry{hash: h, key: s.keys.put(key), length: uint16(len(key)), change: s.changed()}
+	*e = entry{hash: h, key: s.keys.put(key), length: uint16(len(key))}
 	e.set(v)
+	s.touch(i)
 	s.n++
 	s.point(i, h)
 }

@@ -121,7 +121,7 @@ func (t *Table) Lookup(key []byte, now uint32) (Value, bool) {
 	e.referenced = true
 	if now > e.last {
 		e.last = now
-		e.change = s.changed()
+		s.touch(i)
 	}
 	v := e.value()
 	s.Unlock()
@@ -155,7 +155,7 @@ func (t *Table) Store(key []byte, e Endpoint, now uint32) {
 			x.id, x.generation, x.first = e.ID, e.Generation, now
 		}
 		x.last = max(x.last, now)
-		x.change = s.changed()
+		s.touch(i)
 		x.referenced, x.imported = true, false
 		s.Unlock()
 		return
@@ -185,7 +185,8 @@ func (t *Table) Claim(key []byte, e Endpoint, now, window uint32) (Endpoint, boo
 		return x.endpoint(), true
 	}
 	x.set(v)
-	x.change, x.imported = s.changed(), false
+	x.imported = false
+	s.touch(i)
 	return Endpoint{}, false
 }
 
@@ -199,7 +200,8 @@ func (t *Table) Set(key []byte, v Value, now uint32) {
 	defer s.Unlock()
 	if i := s.find(key, h); i != none {
 		s.at(i).set(v)
-		s.at(i).change, s.at(i).imported = s.changed(), false
+		s.at(i).imported = false
+		s.touch(i)
 		return
 	}
 	t.insertLocked(s, key, h, v, now)
@@ -268,12 +270,14 @@ type shard struct {
 	index  []uint32  // slot+1 by hash, open addressing with linear probing
 	keys   keyStore
 	stats  Stats
-	change uint64 // of the last change
+	change uint64   // number of the last change
+	marks  []uint64 // by chunk of slots: number of the last change in it
 	_      [64]byte
 }
 
-// changed numbers a change, for Export.
-func (s *shard) changed() uint64 {
+// touch numbers a change of a slot, for Export.
+func (s *shard) touch(i uint32) {
 	s.change++
-	return s.change
+	s.at(i).change = s.change
+	s.marks[i/chunkSize] = s.change
 }

@@ -220,6 +220,9 @@ func (s *Server) dropUnused() {
 // commit is a child's way to accept: listen, register, have the parent let go, look
 // again, prove it.
 func (s *Server) commit(ctx context.Context) error {
+	if err := s.parent.Fetch(s.toParent); err != nil { // what has come since the first time
+		return fmt.Errorf("tables of the old process: %w", err)
+	}
 	if err := s.node.Run(s); err != nil {
 		return err
 	}

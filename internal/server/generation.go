@@ -2,6 +2,7 @@ package server
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"belay/internal/cluster"
@@ -208,10 +209,10 @@ const stateDNS = "dns"
 
 // State is what the next process starts with.
 func (s *Server) State() []hotrestart.Blob {
-	return append([]hotrestart.Blob{
+	return slices.Concat([]hotrestart.Blob{
 		{Owner: stateDNS, Version: cluster.StateVersion, Data: s.resolver.State()},
 		{Owner: stateDrain, Version: stateDrainVersion, Data: s.drainState()},
-	}, s.tlsState()...)
+	}, s.persistenceState(), s.tlsState())
 }
 
 // takeState gives each blob to its owner. One that cannot read it starts fresh.
@@ -227,6 +228,12 @@ func (s *Server) takeState(blobs []hotrestart.Blob) {
 			err = s.takeTickets(b.Version, b.Data)
 		case stateWarming:
 			err = s.takeWarming(b.Version, b.Data)
+		case stateEndpoints:
+			err = cluster.TakeOver(s.clusterList(), b.Version, b.Data)
+		case stateKeys:
+			err = s.takeKeys(b.Version, b.Data)
+		case stateTracked:
+			err = s.takeTracked(b.Version, b.Data)
 		}
 		if err != nil {
 			s.log.Warn("state of the old process not taken; its owner starts fresh", "owner", b.Owner, "version", b.Version, "error", err)
@@ -234,15 +241,23 @@ func (s *Server) takeState(blobs []hotrestart.Blob) {
 	}
 }
 
-// LateState takes what may have changed since takeState: an operator's wish to
-// drain. What the others have, the connections and time have since made newer.
+// LateState takes what may have changed since takeState: an operator's wishes, and
+// the keys. What the others have, the connections and time have since made newer;
+// what has come into the tables since the exchange tells. What cannot be read takeState
+// has told of.
 func (s *Server) LateState(blobs []hotrestart.Blob) {
 	for _, b := range blobs {
-		if b.Owner != stateDrain {
-			continue
-		}
-		if err := s.takeDrainState(b.Version, b.Data); err == nil { // else takeState has told
-			s.announce(s.announceAt)
+		switch b.Owner {
+		case stateDrain:
+			if err := s.takeDrainState(b.Version, b.Data); err == nil {
+				s.announce(s.announceAt)
+			}
+		case stateEndpoints:
+			_ = cluster.TakeWishes(s.clusterList(), b.Version, b.Data)
+		case stateKeys:
+			if s.keyring != nil {
+				_ = s.takeKeys(b.Version, b.Data)
+			}
 		}
 	}
 }

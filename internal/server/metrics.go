@@ -26,6 +26,7 @@ func (s *Server) registerOwn() {
 	s.memory.register(r)
 	s.registerRestarts(r)
 	s.registerCertificates()
+	s.registerPersistence()
 	if s.access != nil {
 		r.Func(stats.KindCounter, "belay_access_log_lines_total", "Access log lines written.", func() float64 { return float64(s.access.Lines()) })
 		r.Func(stats.KindCounter, "belay_access_log_dropped_total", "Access log lines dropped: the queue was full or the file took none.", func() float64 { return float64(s.access.Dropped()) })

@@ -12,14 +12,19 @@ import (
 // tokens, the stick tables, and the counts of the sessions of each cluster. Where
 // nothing asks for them there are none.
 func (s *Server) openPersistence() error {
+	s.watchEndpoints()
 	used := persistenceUsed(s.cfg)
+	s.used = used
 	if err := s.openKeys(used); err != nil {
 		return err
 	}
 	if err := s.openTables(); err != nil {
 		return err
 	}
-	return s.openSessions(used)
+	if err := s.openSessions(used); err != nil {
+		return err
+	}
+	return s.fetchTables()
 }
 
 // persistenceUsed lists, by cluster, what may hold for its sessions: its own
@@ -71,6 +76,7 @@ func (s *Server) openSessions(used map[string][]*config.Persistence) error {
 			return fmt.Errorf("cluster.%s.track_sessions: %w", c.Config.Name, err)
 		}
 		c.Sessions = t
+		s.track(c.Config.Name, t.Expire())
 	}
 	return nil
 }

@@ -44,10 +44,17 @@ type Server struct {
 	clusters []*httpproxy.Cluster
 	tcp      *tcpParts // nil: no TCP listener
 	tls      tlsParts
+	health   healthParts
 
 	keyring *persistence.Keyring          // nil: no cluster's sessions have tokens
 	tables  map[string]*persistence.Table // by config.Table.Name
 	keys    keyParts
+
+	used      map[string][]*config.Persistence // by cluster, see persistenceUsed
+	tracked   map[string]tracked               // by cluster
+	given     map[string]tracked               // of the parent
+	clearings clearings
+	toParent  *persistenceLink // of a child; the node's from Run on
 
 	credentials int // O_PATH descriptor of the directory of credentials; -1: none
 
@@ -165,6 +172,7 @@ func (s *Server) build() error {
 	if err := s.buildClients(); err != nil {
 		return err
 	}
+	s.buildHealth()
 	n := s.workerCount()
 	err := s.buildListeners(index, n)
 	if err == nil {
@@ -311,6 +319,7 @@ func (s *Server) start(ctx context.Context) error {
 	s.resolver.Start(ctx)
 	s.resolver.WaitInitial(ctx)
 	s.watchCertificates(ctx)
+	s.startHealth(ctx)
 	s.watchKeyring(ctx)
 	go s.keepHouse(ctx)
 	go trimMemory(ctx)

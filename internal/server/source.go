@@ -122,7 +122,7 @@ func (s *Server) listenerState(l *boundListener) string {
 
 // Clusters tells of each cluster and its endpoints.
 func (s *Server) Clusters() []adminapi.Cluster {
-	f := admin.NewFigures(s.Snapshot())
+	f, p := admin.NewFigures(s.Snapshot()), s.newPinned()
 	out := make([]adminapi.Cluster, 0, len(s.clusters))
 	for _, c := range s.clusters {
 		name := c.Config.Name
@@ -132,31 +132,29 @@ func (s *Server) Clusters() []adminapi.Cluster {
 			Requests: n("requests_total"), NoEndpoint: n("no_endpoint_total"), Retries: n("retries_total"),
 		}
 		for _, e := range c.Endpoints {
-			x.Endpoints = append(x.Endpoints, endpoint(name, e, f))
+			x.Endpoints = append(x.Endpoints, endpoint(name, e, f, p))
 		}
 		out = append(out, x)
 	}
 	return out
 }
 
-func endpoint(name string, e *cluster.Endpoint, f *admin.Figures) adminapi.Endpoint {
+func endpoint(name string, e *cluster.Endpoint, f *admin.Figures, p *pinned) adminapi.Endpoint {
 	counter := func(family string) uint64 { return f.Counter("belay_endpoint_"+family, name, e.ID) }
 	gauge := func(family string) int64 { return f.Gauge("belay_endpoint_"+family, name, e.ID) }
 	addrs := e.Addresses()
-	state := adminapi.StateUp
-	switch {
-	case len(addrs) == 0:
-		state = "unresolved"
-	case e.Weight == 0:
-		state = "disabled"
-	}
-	return adminapi.Endpoint{
-		ID: e.ID, Address: e.Address(), Addresses: texts(addrs), Weight: e.Weight, State: state,
+	x := adminapi.Endpoint{
+		ID: e.ID, Address: e.Address(), Addresses: texts(addrs), Weight: e.Weight,
 		Active: gauge("active_requests"), Pending: gauge("pending_requests"), Open: gauge("connections"), Idle: gauge("idle_connections"),
 		Requests: counter("requests_total"), Errors: counter("failures_total"),
 		Replies: f.Replies("belay_endpoint_replies_total", name, e.ID),
 		Latency: f.Latency("belay_endpoint_first_byte_seconds", name, e.ID),
 	}
+	if len(addrs) == 0 {
+		x.State = "unresolved"
+	}
+	addHealth(&x, e, p)
+	return x
 }
 
 func texts(list []eventloop.Address) []string {

@@ -96,8 +96,14 @@ type Cluster struct {
 	Endpoints  []Endpoint `json:"endpoints"`
 }
 
-// StateUp is the state of an endpoint that can take requests.
-const StateUp = "up"
+// The states of an endpoint that takes new sessions.
+const (
+	StateUp       = "healthy"
+	StateDegraded = "degraded" // only where none is healthy
+)
+
+// Up reports whether an endpoint can be given new sessions.
+func (e *Endpoint) Up() bool { return (e.State == StateUp || e.State == StateDegraded) && e.Weight > 0 }
 
 // Endpoint is one endpoint of a cluster.
 type Endpoint struct {
@@ -105,15 +111,29 @@ type Endpoint struct {
 	Address   string   `json:"address"`             // as configured
 	Addresses []string `json:"addresses,omitempty"` // what the name resolves to now
 	Weight    int      `json:"weight"`              // 0: no new sessions
-	State     string   `json:"state"`               // StateUp, "unresolved", "disabled" (weight 0)
-	Active    int64    `json:"active"`              // requests under way
-	Pending   int64    `json:"pending"`             // requests that wait for a connection
-	Open      int64    `json:"connections"`
-	Idle      int64    `json:"idle_connections"` // of the open ones
-	Requests  uint64   `json:"requests"`
-	Errors    uint64   `json:"errors"` // tries that failed: connect, reset, time limit, malformed reply
-	Replies   Replies  `json:"replies"`
-	Latency   Latency  `json:"latency"` // start of a try to the first byte of its reply
+	State     string   `json:"state"`               // StateUp, StateDegraded, "draining", "unhealthy", "disabled", "unresolved"
+	Priority  int      `json:"priority,omitempty"`  // 0 is preferred
+	Share     float64  `json:"share"`               // of its weight, below 1 in a slow start
+
+	Admin       string     `json:"admin"`                 // what the operator wants: "enabled", "draining", "disabled"
+	AdminSince  *time.Time `json:"admin_since,omitempty"` // absent: as configured
+	Deadline    *time.Time `json:"drain_deadline,omitempty"`
+	DrainEnded  bool       `json:"drain_ended,omitempty"`
+	Sessions    int        `json:"sessions"` // pinned ones that were seen in the last max_idle, and those of its tables
+	Health      string     `json:"health"`   // of active checks: "unknown", "healthy", "degraded", "unhealthy"
+	HealthSince *time.Time `json:"health_since,omitempty"`
+	Why         string     `json:"why,omitempty"` // of the last check that failed, or of the ejection
+	Ejected     *time.Time `json:"ejected_until,omitempty"`
+	Ejections   int        `json:"ejections,omitempty"` // in a row
+
+	Active   int64   `json:"active"`  // requests under way
+	Pending  int64   `json:"pending"` // requests that wait for a connection
+	Open     int64   `json:"connections"`
+	Idle     int64   `json:"idle_connections"` // of the open ones
+	Requests uint64  `json:"requests"`
+	Errors   uint64  `json:"errors"` // tries that failed: connect, reset, time limit, malformed reply
+	Replies  Replies `json:"replies"`
+	Latency  Latency `json:"latency"` // start of a try to the first byte of its reply
 }
 
 // Sum fills the figures of a cluster that are sums over its endpoints.
@@ -122,7 +142,7 @@ func (c *Cluster) Sum() {
 	c.Replies, c.Latency = Replies{}, Latency{}
 	for i := range c.Endpoints {
 		e := &c.Endpoints[i]
-		if e.State == StateUp {
+		if e.Up() {
 			c.Available++
 		}
 		c.Active += e.Active

@@ -181,6 +181,30 @@ func (c *Client) fetch(ctx context.Context, path string, q url.Values, also ...i
 	return c.request(ctx, http.MethodGet, path, q, also...)
 }
 
+// open returns the body of a reply 200, which the caller closes.
+func (c *Client) open(ctx context.Context, path string, q url.Values) (io.ReadCloser, error) {
+	u := url.URL{Scheme: "http", Host: "belayd", Path: path, RawQuery: q.Encode()}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("User-Agent", "belayctl")
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return nil, c.explain(err)
+	}
+	if resp.StatusCode == http.StatusOK {
+		return resp.Body, nil
+	}
+	defer resp.Body.Close()
+	data, _ := io.ReadAll(io.LimitReader(resp.Body, maxRefusal))
+	line, _, _ := strings.Cut(string(data), "\n")
+	return nil, &ReplyError{path, resp.StatusCode, strings.TrimSpace(line)}
+}
+
+// maxRefusal bounds what is read of a reply that is an error, in bytes.
+const maxRefusal = 64 << 10
+
 // request returns the body of a reply 200 or of one of the statuses also.
 func (c *Client) request(ctx context.Context, method, path string, q url.Values, also ...int) ([]byte, error) {
 	u := url.URL{Scheme: "http", Host: "belayd", Path: path, RawQuery: q.Encode()}

@@ -80,7 +80,7 @@ func TestClusterSum(t *testing.T) {
 	c := Cluster{
 		Available: 9, Latency: NewLatency(1, []Bucket{{1, 2, 1}}), // what was there does not count
 		Endpoints: []Endpoint{
-			{State: StateUp, Active: 1, Pending: 2, Open: 3, Idle: 4, Errors: 5, Replies: Replies{1, 2, 3, 4, 5, 6}, Latency: NewLatency(3, []Bucket{{1, 2, 2}})},
+			{Weight: 1, State: StateUp, Active: 1, Pending: 2, Open: 3, Idle: 4, Errors: 5, Replies: Replies{1, 2, 3, 4, 5, 6}, Latency: NewLatency(3, []Bucket{{1, 2, 2}})},
 			{State: "unresolved", Active: 10, Pending: 20, Open: 30, Idle: 40, Errors: 50, Replies: Replies{10, 20, 30, 40, 50, 60}, Latency: NewLatency(6, []Bucket{{1, 2, 2}, {2, 4, 1}})},
 		},
 	}

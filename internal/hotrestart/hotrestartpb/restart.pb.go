@@ -218,6 +218,8 @@ type Message struct {
 	//	*Message_Final
 	//	*Message_State
 	//	*Message_StateReply
+	//	*Message_Exchange
+	//	*Message_ExchangeReply
 	Body          isMessage_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -497,6 +499,24 @@ func (x *Message) GetStateReply() *StateReply {
 	return nil
 }
 
+func (x *Message) GetExchange() *Exchange {
+	if x != nil {
+		if x, ok := x.Body.(*Message_Exchange); ok {
+			return x.Exchange
+		}
+	}
+	return nil
+}
+
+func (x *Message) GetExchangeReply() *ExchangeReply {
+	if x != nil {
+		if x, ok := x.Body.(*Message_ExchangeReply); ok {
+			return x.ExchangeReply
+		}
+	}
+	return nil
+}
+
 type isMessage_Body interface {
 	isMessage_Body()
 }
@@ -597,6 +617,14 @@ type Message_StateReply struct {
 	StateReply *StateReply `protobuf:"bytes,45,opt,name=state_reply,json=stateReply,proto3,oneof"`
 }
 
+type Message_Exchange struct {
+	Exchange *Exchange `protobuf:"bytes,46,opt,name=exchange,proto3,oneof"`
+}
+
+type Message_ExchangeReply struct {
+	ExchangeReply *ExchangeReply `protobuf:"bytes,47,opt,name=exchange_reply,json=exchangeReply,proto3,oneof"`
+}
+
 func (*Message_Ack) isMessage_Body() {}
 
 func (*Message_Error) isMessage_Body() {}
@@ -644,6 +672,10 @@ func (*Message_Final) isMessage_Body() {}
 func (*Message_State) isMessage_Body() {}
 
 func (*Message_StateReply) isMessage_Body() {}
+
+func (*Message_Exchange) isMessage_Body() {}
+
+func (*Message_ExchangeReply) isMessage_Body() {}
 
 // Ack is the reply that has nothing to tell.
 type Ack struct {
@@ -2196,6 +2228,107 @@ func (x *StateReply) GetBlobs() []*StateReply_Blob {
 	return nil
 }
 
+// Exchange is told and asked between two processes that serve at the same time,
+// or are about to: what one has learnt and the other has not been told on this
+// connection. A child asks its parent, without anything to tell, for all there is
+// before it accepts; from then on the newer process asks the older one several
+// times a second, and a draining one tells what is left before Final.
+type Exchange struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Blobs         []*StateReply_Blob     `protobuf:"bytes,1,rep,name=blobs,proto3" json:"blobs,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Exchange) Reset() {
+	*x = Exchange{}
+	mi := &file_internal_hotrestart_hotrestartpb_restart_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Exchange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Exchange) ProtoMessage() {}
+
+func (x *Exchange) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_hotrestart_hotrestartpb_restart_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Exchange.ProtoReflect.Descriptor instead.
+func (*Exchange) Descriptor() ([]byte, []int) {
+	return file_internal_hotrestart_hotrestartpb_restart_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *Exchange) GetBlobs() []*StateReply_Blob {
+	if x != nil {
+		return x.Blobs
+	}
+	return nil
+}
+
+type ExchangeReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Blobs         []*StateReply_Blob     `protobuf:"bytes,1,rep,name=blobs,proto3" json:"blobs,omitempty"`
+	More          bool                   `protobuf:"varint,2,opt,name=more,proto3" json:"more,omitempty"` // ask again at once
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExchangeReply) Reset() {
+	*x = ExchangeReply{}
+	mi := &file_internal_hotrestart_hotrestartpb_restart_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExchangeReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExchangeReply) ProtoMessage() {}
+
+func (x *ExchangeReply) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_hotrestart_hotrestartpb_restart_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExchangeReply.ProtoReflect.Descriptor instead.
+func (*ExchangeReply) Descriptor() ([]byte, []int) {
+	return file_internal_hotrestart_hotrestartpb_restart_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *ExchangeReply) GetBlobs() []*StateReply_Blob {
+	if x != nil {
+		return x.Blobs
+	}
+	return nil
+}
+
+func (x *ExchangeReply) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
+}
+
 type PassSocketsReply_Group struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Address       *Address               `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`      // frozen
@@ -2210,7 +2343,7 @@ type PassSocketsReply_Group struct {
 
 func (x *PassSocketsReply_Group) Reset() {
 	*x = PassSocketsReply_Group{}
-	mi := &file_internal_hotrestart_hotrestartpb_restart_proto_msgTypes[27]
+	mi := &file_internal_hotrestart_hotrestartpb_restart_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2222,7 +2355,7 @@ func (x *PassSocketsReply_Group) String() string {
 func (*PassSocketsReply_Group) ProtoMessage() {}
 
 func (x *PassSocketsReply_Group) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_hotrestart_hotrestartpb_restart_proto_msgTypes[27]
+	mi := &file_internal_hotrestart_hotrestartpb_restart_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2291,7 +2424,7 @@ type StateReply_Blob struct {
 
 func (x *StateReply_Blob) Reset() {
 	*x = StateReply_Blob{}
-	mi := &file_internal_hotrestart_hotrestartpb_restart_proto_msgTypes[28]
+	mi := &file_internal_hotrestart_hotrestartpb_restart_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2303,7 +2436,7 @@ func (x *StateReply_Blob) String() string {
 func (*StateReply_Blob) ProtoMessage() {}
 
 func (x *StateReply_Blob) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_hotrestart_hotrestartpb_restart_proto_msgTypes[28]
+	mi := &file_internal_hotrestart_hotrestartpb_restart_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2344,7 +2477,7 @@ var File_internal_hotrestart_hotrestartpb_restart_proto protoreflect.FileDescrip
 
 const file_internal_hotrestart_hotrestartpb_restart_proto_rawDesc = "" +
 	"\n" +
-	".internal/hotrestart/hotrestartpb/restart.proto\x12\x10belay.hotrestart\"\xb6\v\n" +
+	".internal/hotrestart/hotrestartpb/restart.proto\x12\x10belay.hotrestart\"\xba\f\n" +
 	"\aMessage\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
 	"\x05reply\x18\x02 \x01(\bR\x05reply\x12 \n" +
@@ -2377,7 +2510,9 @@ const file_internal_hotrestart_hotrestartpb_restart_proto_rawDesc = "" +
 	"\x05final\x18+ \x01(\v2\x17.belay.hotrestart.FinalH\x00R\x05final\x12/\n" +
 	"\x05state\x18, \x01(\v2\x17.belay.hotrestart.StateH\x00R\x05state\x12?\n" +
 	"\vstate_reply\x18- \x01(\v2\x1c.belay.hotrestart.StateReplyH\x00R\n" +
-	"stateReplyB\x06\n" +
+	"stateReply\x128\n" +
+	"\bexchange\x18. \x01(\v2\x1a.belay.hotrestart.ExchangeH\x00R\bexchange\x12H\n" +
+	"\x0eexchange_reply\x18/ \x01(\v2\x1f.belay.hotrestart.ExchangeReplyH\x00R\rexchangeReplyB\x06\n" +
 	"\x04bodyJ\x04\b<\x10F\"\x05\n" +
 	"\x03Ack\"\xa5\x01\n" +
 	"\x05Error\x120\n" +
@@ -2520,7 +2655,12 @@ const file_internal_hotrestart_hotrestartpb_restart_proto_rawDesc = "" +
 	"\x04Blob\x12\x14\n" +
 	"\x05owner\x18\x01 \x01(\tR\x05owner\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\rR\aversion\x12\x12\n" +
-	"\x04data\x18\x03 \x01(\fR\x04dataB(Z&belay/internal/hotrestart/hotrestartpbb\x06proto3"
+	"\x04data\x18\x03 \x01(\fR\x04data\"C\n" +
+	"\bExchange\x127\n" +
+	"\x05blobs\x18\x01 \x03(\v2!.belay.hotrestart.StateReply.BlobR\x05blobs\"\\\n" +
+	"\rExchangeReply\x127\n" +
+	"\x05blobs\x18\x01 \x03(\v2!.belay.hotrestart.StateReply.BlobR\x05blobs\x12\x12\n" +
+	"\x04more\x18\x02 \x01(\bR\x04moreB(Z&belay/internal/hotrestart/hotrestartpbb\x06proto3"
 
 var (
 	file_internal_hotrestart_hotrestartpb_restart_proto_rawDescOnce sync.Once
@@ -2535,7 +2675,7 @@ func file_internal_hotrestart_hotrestartpb_restart_proto_rawDescGZIP() []byte {
 }
 
 var file_internal_hotrestart_hotrestartpb_restart_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_internal_hotrestart_hotrestartpb_restart_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
+var file_internal_hotrestart_hotrestartpb_restart_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
 var file_internal_hotrestart_hotrestartpb_restart_proto_goTypes = []any{
 	(Error_Code)(0),                // 0: belay.hotrestart.Error.Code
 	(Hello_Role)(0),                // 1: belay.hotrestart.Hello.Role
@@ -2567,8 +2707,10 @@ var file_internal_hotrestart_hotrestartpb_restart_proto_goTypes = []any{
 	(*Final)(nil),                  // 27: belay.hotrestart.Final
 	(*State)(nil),                  // 28: belay.hotrestart.State
 	(*StateReply)(nil),             // 29: belay.hotrestart.StateReply
-	(*PassSocketsReply_Group)(nil), // 30: belay.hotrestart.PassSocketsReply.Group
-	(*StateReply_Blob)(nil),        // 31: belay.hotrestart.StateReply.Blob
+	(*Exchange)(nil),               // 30: belay.hotrestart.Exchange
+	(*ExchangeReply)(nil),          // 31: belay.hotrestart.ExchangeReply
+	(*PassSocketsReply_Group)(nil), // 32: belay.hotrestart.PassSocketsReply.Group
+	(*StateReply_Blob)(nil),        // 33: belay.hotrestart.StateReply.Blob
 }
 var file_internal_hotrestart_hotrestartpb_restart_proto_depIdxs = []int32{
 	4,  // 0: belay.hotrestart.Message.ack:type_name -> belay.hotrestart.Ack
@@ -2595,23 +2737,27 @@ var file_internal_hotrestart_hotrestartpb_restart_proto_depIdxs = []int32{
 	27, // 21: belay.hotrestart.Message.final:type_name -> belay.hotrestart.Final
 	28, // 22: belay.hotrestart.Message.state:type_name -> belay.hotrestart.State
 	29, // 23: belay.hotrestart.Message.state_reply:type_name -> belay.hotrestart.StateReply
-	0,  // 24: belay.hotrestart.Error.code:type_name -> belay.hotrestart.Error.Code
-	1,  // 25: belay.hotrestart.Hello.role:type_name -> belay.hotrestart.Hello.Role
-	8,  // 26: belay.hotrestart.PassSockets.wanted:type_name -> belay.hotrestart.Address
-	30, // 27: belay.hotrestart.PassSocketsReply.groups:type_name -> belay.hotrestart.PassSocketsReply.Group
-	30, // 28: belay.hotrestart.PassSocketsReply.others:type_name -> belay.hotrestart.PassSocketsReply.Group
-	8,  // 29: belay.hotrestart.Pause.taken:type_name -> belay.hotrestart.Address
-	2,  // 30: belay.hotrestart.Phase.name:type_name -> belay.hotrestart.Phase.Name
-	23, // 31: belay.hotrestart.Report.deltas:type_name -> belay.hotrestart.Delta
-	23, // 32: belay.hotrestart.StatsReply.deltas:type_name -> belay.hotrestart.Delta
-	25, // 33: belay.hotrestart.Final.stats:type_name -> belay.hotrestart.StatsReply
-	31, // 34: belay.hotrestart.StateReply.blobs:type_name -> belay.hotrestart.StateReply.Blob
-	8,  // 35: belay.hotrestart.PassSocketsReply.Group.address:type_name -> belay.hotrestart.Address
-	36, // [36:36] is the sub-list for method output_type
-	36, // [36:36] is the sub-list for method input_type
-	36, // [36:36] is the sub-list for extension type_name
-	36, // [36:36] is the sub-list for extension extendee
-	0,  // [0:36] is the sub-list for field type_name
+	30, // 24: belay.hotrestart.Message.exchange:type_name -> belay.hotrestart.Exchange
+	31, // 25: belay.hotrestart.Message.exchange_reply:type_name -> belay.hotrestart.ExchangeReply
+	0,  // 26: belay.hotrestart.Error.code:type_name -> belay.hotrestart.Error.Code
+	1,  // 27: belay.hotrestart.Hello.role:type_name -> belay.hotrestart.Hello.Role
+	8,  // 28: belay.hotrestart.PassSockets.wanted:type_name -> belay.hotrestart.Address
+	32, // 29: belay.hotrestart.PassSocketsReply.groups:type_name -> belay.hotrestart.PassSocketsReply.Group
+	32, // 30: belay.hotrestart.PassSocketsReply.others:type_name -> belay.hotrestart.PassSocketsReply.Group
+	8,  // 31: belay.hotrestart.Pause.taken:type_name -> belay.hotrestart.Address
+	2,  // 32: belay.hotrestart.Phase.name:type_name -> belay.hotrestart.Phase.Name
+	23, // 33: belay.hotrestart.Report.deltas:type_name -> belay.hotrestart.Delta
+	23, // 34: belay.hotrestart.StatsReply.deltas:type_name -> belay.hotrestart.Delta
+	25, // 35: belay.hotrestart.Final.stats:type_name -> belay.hotrestart.StatsReply
+	33, // 36: belay.hotrestart.StateReply.blobs:type_name -> belay.hotrestart.StateReply.Blob
+	33, // 37: belay.hotrestart.Exchange.blobs:type_name -> belay.hotrestart.StateReply.Blob
+	33, // 38: belay.hotrestart.ExchangeReply.blobs:type_name -> belay.hotrestart.StateReply.Blob
+	8,  // 39: belay.hotrestart.PassSocketsReply.Group.address:type_name -> belay.hotrestart.Address
+	40, // [40:40] is the sub-list for method output_type
+	40, // [40:40] is the sub-list for method input_type
+	40, // [40:40] is the sub-list for extension type_name
+	40, // [40:40] is the sub-list for extension extendee
+	0,  // [0:40] is the sub-list for field type_name
 }
 
 func init() { file_internal_hotrestart_hotrestartpb_restart_proto_init() }
@@ -2644,6 +2790,8 @@ func file_internal_hotrestart_hotrestartpb_restart_proto_init() {
 		(*Message_Final)(nil),
 		(*Message_State)(nil),
 		(*Message_StateReply)(nil),
+		(*Message_Exchange)(nil),
+		(*Message_ExchangeReply)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -2651,7 +2799,7 @@ func file_internal_hotrestart_hotrestartpb_restart_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_internal_hotrestart_hotrestartpb_restart_proto_rawDesc), len(file_internal_hotrestart_hotrestartpb_restart_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   29,
+			NumMessages:   31,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
