@@ -28,14 +28,11 @@ func TestPersistReasons(t *testing.T) {
 	}
 	s.drop("e0")
 	s.edit("e1").generation = 1
+	s.edit("e2").weight, s.edit("e5").weight = 0, 0 // who has no session does not meet these two
 	s.restart()
 	s.apps["e2"].Stop()
-	if out, err := belayctl(t, s.d, "endpoint", "disable", "back", "e3"); err != nil {
-		t.Fatalf("belayctl: %v\n%s", err, out)
-	}
-	if out, err := belayctl(t, s.d, "endpoint", "drain", "back", "e4"); err != nil {
-		t.Fatalf("belayctl: %v\n%s", err, out)
-	}
+	wish(t, s.d, "back", "e3", "disable")
+	wish(t, s.d, "back", "e4", "drain")
 	held := make(chan error, 1)
 	go func() {
 		_, err := sessions["e5"].Send("GET", "/held", "", "Answer-Hold: 1")

@@ -213,7 +213,7 @@ func (l *load) run(stop *atomic.Bool, each int) error {
 func TestPersistTableWhileDraining(t *testing.T) {
 	t.Parallel()
 	s := bothModes(t).open()
-	const sessions = 200
+	const sessions = 100
 	var held []*visitor // connections of the old process, one for each session to come
 	for range sessions {
 		u := &visitor{addr: s.bind}

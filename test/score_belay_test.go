@@ -3,9 +3,12 @@ package test
 import (
 	"encoding/json"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"strings"
 	"syscall"
+	"testing"
 
 	"belay/test/harness"
 )
@@ -67,8 +70,20 @@ func (p *belayed) reload(s *stage, want setup) {
 
 func (p *belayed) drain(s *stage, id string) {
 	s.Helper()
-	if out, err := belayctl(s.T, p.d, "endpoint", "drain", "back", id); err != nil {
-		s.Fatalf("belayctl: %v\n%s", err, out)
+	wish(s.T, p.d, "back", id, "drain")
+}
+
+// wish tells belay what the operator wants of an endpoint.
+func wish(t *testing.T, d *harness.Daemon, cluster, id, verb string) {
+	t.Helper()
+	resp, err := d.AdminClient().Post(fmt.Sprintf("http://belay/endpoint?cluster=%s&id=%s&wish=%s", cluster, id, verb), "", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode != http.StatusOK {
+		body, _ := io.ReadAll(resp.Body)
+		t.Fatalf("%s %s: status %d: %s", verb, id, resp.StatusCode, body)
 	}
 }
 
@@ -78,7 +93,7 @@ func (p *belayed) waitDown(s *stage, id string) {
 }
 
 // endpointState is the state that the admin API tells of an endpoint.
-func endpointState(t harnessTB, d *harness.Daemon, cluster, id string) string {
+func endpointState(t *testing.T, d *harness.Daemon, cluster, id string) string {
 	t.Helper()
 	_, body := d.Admin("/clusters")
 	var list []struct {
@@ -96,12 +111,6 @@ func endpointState(t harnessTB, d *harness.Daemon, cluster, id string) string {
 		}
 	}
 	return ""
-}
-
-// harnessTB is what the helpers need of a test.
-type harnessTB interface {
-	Helper()
-	Fatalf(format string, args ...any)
 }
 
 func (p *belayed) crash(s *stage) {

@@ -161,7 +161,9 @@ func table(rows []scenario, results [][]result) string {
 		"`test/score_*_test.go`, which are played with each proxy over real sockets.\n" +
 		"✓ does what the row says, ✗ does not, – does not have it.\n\n" +
 		"HAProxy has `cookie SRV insert indirect nocache`, `option redispatch` and static cookie\n" +
-		"values; belay has `persistence.cookie` and a retry of refused connections.\n\n" +
+		"values; belay has `persistence.cookie` and a retry of refused connections. Where a row is\n" +
+		"about more, belay has `first_request_window`, `policy = \"detour\"` or `max_pending`, and\n" +
+		"HAProxy `maxqueue`.\n\n" +
 		"- belay: this version\n")
 	for _, c := range contenders[1:] {
 		fmt.Fprintf(&b, "- %s: %s\n", c.name, version(c.name))
