@@ -119,7 +119,7 @@ func cookies() []scenario {
 			for _, m := range want.servers {
 				v := s.pinnedTo(m.id).Cookie(pinCookie)
 				for _, f := range forgeries(m) {
-					if strings.Contains(v, f) {
+					if v == f || len(f) > 4 && strings.Contains(v, f) { // a short name is in a token by chance
 						s.fail("the cookie has the server's name")
 					}
 				}
