@@ -147,7 +147,7 @@ func queueFull(s *stage) {
 	s.begin(3, func(w *setup) { w.limit, w.queue = 1, 1 })
 	b := s.pinnedTo("e1")
 	first := held(s, b, "e1")
-	const more = 6 // belay's workers have a queue each
+	const more = 4 // belay's workers have a queue each
 	answers := make(chan *harness.Answer, more)
 	var wg sync.WaitGroup
 	for range more {

@@ -251,11 +251,11 @@ func (s *Server) SetTable(name, key, clusterName, id string) error {
 
 // ClearTable drops the entries that are chosen.
 func (s *Server) ClearTable(q adminapi.TableQuery) (int, error) {
-	t, f, err := s.filter(&q)
+	_, f, err := s.filter(&q)
 	if err != nil {
 		return 0, err
 	}
-	n := t.Clear(f, uint32(time.Now().Unix()))
+	n := s.clearTable(q.Name, f)
 	s.log.Info("table entries dropped", "table", q.Name, "entries", n)
 	return n, nil
 }
