@@ -19,6 +19,7 @@ type pin struct {
 	lost    bool // ep cannot take the request, or did not: another one may
 	old     bool // what the client brought is to be minted again
 	shared  bool // ep was chosen for a request of the same client just before
+	told    bool // the reply or a table says where the session is
 	found   cluster.Finding
 	done    cluster.Outcome
 	session uint64 // as persistence.Token.Session; 0: a new one
@@ -317,7 +318,7 @@ func (s *stream) claim() {
 // goes elsewhere though no retry is configured: nothing was sent, and that is what
 // the policy promises.
 func (s *stream) mayRedispatch(f failure) bool {
-	return f == failConnect && s.holds() && s.ep == s.pin.ep && s.has(replayable) && s.pin.plan.cfg.Policy != "strict"
+	return f == failConnect && s.atHome() && s.has(replayable) && s.pin.plan.cfg.Policy != "strict"
 }
 
 // unix is the wall clock in seconds, as tokens and tables have it: read from the

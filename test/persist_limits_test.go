@@ -1,0 +1,81 @@
+package test
+
+import (
+	"sync"
+	"testing"
+	"time"
+
+	"belay/test/harness"
+)
+
+// A cookie is good for max_idle since it was last set and for max_age since the
+// session began. It is set anew when more than a tenth of the idle time is used up,
+// which does not move the age. One shop plays all of it, since it takes its time.
+func TestPersistIdleAndAge(t *testing.T) {
+	t.Parallel()
+	idle, aged := newShop(t, 3), newShop(t, 3)
+	idle.cookie = "max_idle = \"10s\"\nmax_age = \"0s\""
+	aged.cookie = "max_idle = \"0s\"\nmax_age = \"10s\""
+	for _, s := range []*shop{idle, aged} {
+		s.keys += "\nskew = \"0s\""
+		s.open()
+	}
+	left, used, old := idle.pinned("e1"), idle.pinned("e2"), aged.pinned("e1")
+	began := time.Now()
+	first := used.Cookie("SRV")
+	var wg sync.WaitGroup
+	wg.Go(func() { refreshed(idle, used, "e2", began) })
+	wg.Go(func() { ends(idle, left, "idle", began) })
+	wg.Go(func() { ends(aged, old, "aged", began) })
+	wg.Wait()
+	if used.Cookie("SRV") == first {
+		t.Error("the cookie was never set anew")
+	}
+}
+
+// refreshed uses a session, beyond its idle time in all, and wants it kept, with a
+// new cookie every second or so and not with each reply.
+func refreshed(s *shop, b *harness.Browser, id string, began time.Time) {
+	cookies, requests := 0, 0
+	for time.Since(began) < 13*time.Second {
+		a, err := b.Get(newPath())
+		if err != nil || a.Backend() != id {
+			s.t.Errorf("after %v: %+v %v", time.Since(began), a, err)
+			return
+		}
+		requests++
+		cookies += len(a.Cookies("SRV"))
+		time.Sleep(100 * time.Millisecond) // a pace, not a wait
+	}
+	// One in every 2 s: more than a tenth of 10 s, in whole seconds.
+	if cookies < 3 || cookies > 13 {
+		s.t.Errorf("%d cookies in %d replies within 13 s", cookies, requests)
+	}
+}
+
+// ends waits until a session is over and wants the reason told. What it is asked
+// with does not keep it alive, since the browser keeps no cookie meanwhile.
+func ends(s *shop, b *harness.Browser, reason string, began time.Time) {
+	time.Sleep(time.Until(began.Add(9 * time.Second))) // nearly the limit
+	path := newPath()
+	for a, err := b.Send("GET", path, ""); ; a, err = b.Send("GET", path, "") {
+		at := time.Since(began)
+		if err != nil {
+			s.t.Error(err)
+			return
+		}
+		r := s.d.WaitPath(path)
+		if found := r.Str("persistence"); found == reason {
+			if at < 10*time.Second || len(a.Cookies("SRV")) != 1 || r.Str("persistence_outcome") != "minted" {
+				s.t.Errorf("%s after %v with %d cookies: %v", found, at, len(a.Cookies("SRV")), r)
+			}
+			return
+		}
+		if at > 13*time.Second {
+			s.t.Errorf("after %v: %v, want %s", at, r, reason)
+			return
+		}
+		time.Sleep(100 * time.Millisecond) // between two looks
+		path = newPath()
+	}
+}
