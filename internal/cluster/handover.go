@@ -62,11 +62,11 @@ func Wishes(list []*Cluster) []byte {
 	return marshal(list, func(x *condition) handover { return handover{Wish: x.wish()} })
 }
 
-func (x *condition) wish() *wish {
-	if x.adminAt.IsZero() {
+func (c *condition) wish() *wish {
+	if c.adminAt.IsZero() {
 		return nil
 	}
-	return &wish{x.admin.String(), x.adminAt, x.deadline, x.ended}
+	return &wish{c.admin.String(), c.adminAt, c.deadline, c.ended}
 }
 
 func marshal(list []*Cluster, take func(*condition) handover) []byte {
@@ -137,24 +137,24 @@ func unmarshal(list []*Cluster, version uint32, data []byte, take func(*Cluster,
 	return nil
 }
 
-func (x *condition) takeOver(c *Cluster, h *handover) {
+func (c *condition) takeOver(of *Cluster, h *handover) {
 	if h.Wish != nil {
-		x.takeWish(h.Wish)
+		c.takeWish(h.Wish)
 	}
-	if k := h.Check; k != nil && c.Config.HealthCheck != nil {
+	if k := h.Check; k != nil && of.Config.HealthCheck != nil {
 		if v, ok := word(k.Health, HealthBad); ok {
-			x.health, x.healthAt, x.why = v, k.At, k.Why
+			c.health, c.healthAt, c.why = v, k.At, k.Why
 		}
 	}
-	if j := h.Eject; j != nil && c.Config.Outlier != nil {
-		x.ejected, x.ejections, x.reason = j.Until, j.InARow, j.Reason
+	if j := h.Eject; j != nil && of.Config.Outlier != nil {
+		c.ejected, c.ejections, c.reason = j.Until, j.InARow, j.Reason
 	}
-	x.up = h.Up
+	c.up = h.Up
 }
 
-func (x *condition) takeWish(w *wish) {
+func (c *condition) takeWish(w *wish) {
 	if a, ok := word(w.Admin, Disable); ok {
-		x.admin, x.adminAt, x.deadline, x.ended = a, w.At, w.Deadline, w.Ended
+		c.admin, c.adminAt, c.deadline, c.ended = a, w.At, w.Deadline, w.Ended
 	}
 }
 

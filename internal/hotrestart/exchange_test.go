@@ -148,6 +148,29 @@ func TestExchangeUnknown(t *testing.T) {
 	}
 }
 
+// A parent that dies has told all that it ever will; one that has taken the restart
+// back has not died.
+func TestFetchFromTheDead(t *testing.T) {
+	for _, takenBack := range []bool{false, true} {
+		path := filepath.Join(t.TempDir(), "s")
+		parent, err := Serve(path, func(r *Request) { r.Conn().Close() }, func(err error) { t.Error(err) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(parent.Close)
+		conn, err := Dial(path, patience, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(conn.Close)
+		p := &Parent{Conn: conn, Info: &pb.HelloReply{Version: 1}, o: testOptions("")}
+		p.takenBack.Store(takenBack)
+		if err := p.Fetch((&fake{}).Link()); (err != nil) != takenBack {
+			t.Errorf("taken back: %v; error %v", takenBack, err)
+		}
+	}
+}
+
 // Only processes of the chain take part.
 func TestExchangeWithStrangers(t *testing.T) {
 	a := cold(t, nil)

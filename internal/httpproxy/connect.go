@@ -206,6 +206,9 @@ func (s *stream) tryFailed(f failure, reason string) {
 		}
 	case s.mayRetry(f):
 		s.retry()
+	case f == failConnect && s.holds() && s.ep == s.pin.ep: // the policy is "strict"
+		s.pin.found = cluster.FoundDown
+		s.refuseSession()
 	default:
 		s.reply(failStatus(f), reason)
 	}

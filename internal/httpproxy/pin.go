@@ -19,6 +19,7 @@ type pin struct {
 	lost    bool // ep cannot take the request, or did not: another one may
 	old     bool // what the client brought is to be minted again
 	shared  bool // ep was chosen for a request of the same client just before
+	told    bool // the reply or a table says where the session is
 	found   cluster.Finding
 	done    cluster.Outcome
 	session uint64 // as persistence.Token.Session; 0: a new one

@@ -54,7 +54,14 @@ func (s *stream) pinReply() {
 	if p.table != nil {
 		s.tableReply(p.table, home)
 	}
-	if x.done != cluster.Kept || s.ep.State() == cluster.Draining {
+	switch { // it was not to be told, or there was no way
+	case x.told:
+	case x.done == cluster.Minted:
+		x.done = cluster.OutcomeNone
+	case x.done == cluster.Refreshed:
+		x.done = cluster.Kept
+	}
+	if x.told || s.ep.State() == cluster.Draining {
 		s.track(old)
 	}
 	s.share()
@@ -70,7 +77,7 @@ func (s *stream) needs(from pinSource, home bool) bool {
 func (s *stream) mint(dst []byte, p *pinPlan, k *tokenPin) []byte {
 	w := s.w
 	dst = p.keys.Load().Mint(dst, w.token, s.ep.Key, s.pin.session, k.binding, w.unix())
-	s.pin.session = w.token.Session()
+	s.pin.session, s.pin.told = w.token.Session(), true
 	return dst
 }
 
@@ -141,12 +148,6 @@ func (s *stream) wrapCookies(p *pinPlan, k *tokenPin) {
 		return !found
 	})
 	if !found {
-		if s.pin.done == cluster.Minted || s.pin.done == cluster.Refreshed {
-			s.pin.done = cluster.OutcomeNone // the application has no session yet
-			if s.pin.ep == s.ep {
-				s.pin.done = cluster.Kept
-			}
-		}
 		return
 	}
 	token := s.mint(s.w.token2[:0], p, k)
@@ -245,6 +246,7 @@ func (s *stream) tableReply(t *tablePin, home bool) {
 	if t.learn != nil {
 		if key := s.learned(t.learn); len(key) > 0 {
 			t.table.Store(key, s.ep.Key, now)
+			s.pin.told = true
 			return
 		}
 	}
@@ -258,16 +260,11 @@ func (s *stream) tableReply(t *tablePin, home bool) {
 			}
 		}
 	}
-	if len(s.pin.key) == 0 {
-		if s.pin.plan.cookie == nil && s.pin.plan.header == nil && s.pin.done == cluster.Minted {
-			s.pin.done = cluster.OutcomeNone
-		}
-		return
-	}
-	if t.learn == nil || s.pin.from == fromTable || s.pin.found != cluster.FoundNone {
+	// With learn only the endpoint says which keys there are: what a client brings is
+	// stored if a table led it here once.
+	if len(s.pin.key) > 0 && (t.learn == nil || s.pin.ep != nil) {
 		t.table.Store(s.pin.key, s.ep.Key, now)
-	} else if s.pin.done == cluster.Minted {
-		s.pin.done = cluster.OutcomeNone
+		s.pin.told = true
 	}
 }
 
