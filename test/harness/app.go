@@ -105,7 +105,7 @@ func (a *App) reply(head, body string) string {
 	}
 	content := head + body
 	fmt.Fprintf(&b, "HTTP/1.1 %s\r\nX-Backend: %s\r\n", status, a.Name)
-	if strings.HasPrefix(status, "101") {
+	if strings.HasPrefix(status, "101") || strings.HasPrefix(status, "204") { // RFC 9110 8.6: no length
 		content = ""
 	} else {
 		fmt.Fprintf(&b, "Content-Length: %d\r\n", len(content))
