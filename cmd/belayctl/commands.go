@@ -21,7 +21,7 @@ const (
 func (p *program) command() *cobra.Command {
 	root := &cobra.Command{
 		Use:           "belayctl",
-		Short:         "Show what a running belayd is doing",
+		Short:         "Show what a running belayd is doing, and drain it or its endpoints",
 		SilenceErrors: true,
 		SilenceUsage:  true,
 
@@ -40,7 +40,7 @@ func (p *program) command() *cobra.Command {
 	f.StringVar(&p.socket, "socket", p.socket, "admin socket of belayd; also $"+socketEnv)
 	f.BoolVar(&p.json, "json", false, "print JSON")
 	f.DurationVar(&p.timeout, "timeout", defaultTimeout, "wait this long for an answer of belayd")
-	root.AddCommand(p.statusCommand(), p.readyCommand(), p.statsCommand(), p.listenersCommand(), p.clustersCommand(),
+	root.AddCommand(p.statusCommand(), p.readyCommand(), p.statsCommand(), p.listenersCommand(), p.clustersCommand(), p.endpointCommand(), p.tableCommand(),
 		p.configCommand(), p.topCommand(), p.restartStatusCommand(), p.drainCommand(), p.certsCommand(), p.tlsCommand(), p.versionCommand(), p.completionCommand(root))
 	all := root.Commands()
 	for _, c := range root.Commands() {

@@ -31,23 +31,33 @@ type daemon struct {
 	certs     []adminapi.Certificate
 	explained []adminapi.TLSExplanation
 
+	tables  []adminapi.Table
+	entries []adminapi.TableEntry
+
 	mu       sync.Mutex // guards what follows
 	drain    adminapi.DrainStatus
 	refuse   string        // of a change of drain
 	onStatus func(*daemon) // before a GET of drain is answered
 	methods  []string      // of the requests for drain
 	query    string        // of the last explanation asked for
+	changes  []string      // of endpoints and tables: method, path and parameters
+	onLook   func(*daemon) // before a GET of an endpoint is answered
 }
 
 // serve answers on a new socket until the test ends.
 func (d *daemon) serve(t *testing.T) string {
+	t.Helper()
+	return serveFunc(t, d.ServeHTTP)
+}
+
+func serveFunc(t *testing.T, f http.HandlerFunc) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "admin.sock")
 	ln, err := net.Listen("unix", path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	hs := &http.Server{Handler: d}
+	hs := &http.Server{Handler: f}
 	go hs.Serve(ln)
 	t.Cleanup(func() { hs.Close() })
 	return path
@@ -103,6 +113,12 @@ func (d *daemon) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			d.onStatus(d)
 		}
 		v = d.drain
+	case adminapi.PathEndpoint, adminapi.PathTables, adminapi.PathTable:
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		if v = d.sessions(w, r); v == nil {
+			return
+		}
 	case adminapi.PathConfig:
 		v = json.RawMessage(d.config)
 	case adminapi.PathStats:
@@ -121,20 +137,21 @@ func aDaemon() *daemon {
 		Name: "app", Balance: "least_request", Requests: 1234567, NoEndpoint: 2, Retries: 31,
 		Endpoints: []adminapi.Endpoint{
 			{
-				ID: "a", Address: "10.0.0.1:8080", Addresses: []string{"10.0.0.1:8080"}, Weight: 2, State: adminapi.StateUp,
+				ID: "a", Address: "10.0.0.1:8080", Addresses: []string{"10.0.0.1:8080"}, Weight: 2, State: adminapi.StateUp, Share: 1, Admin: adminapi.AdminEnabled, Health: "healthy", Sessions: 1200, SessionsWithin: 1800,
 				Active: 3, Open: 14, Idle: 11, Requests: 823000, Errors: 4,
 				Replies: adminapi.Replies{Success: 822990, ServerError: 10},
 				Latency: adminapi.NewLatency(900, []adminapi.Bucket{{From: 0.0005, To: 0.001, Count: 800000}, {From: 0.032, To: 0.064, Count: 23000}}),
 			},
 			{
 				ID: "b", Address: "app.internal:8080", Addresses: []string{"10.0.0.2:8080", "10.0.0.3:8080", "[2001:db8::3]:8080"}, Weight: 1,
-				State: adminapi.StateUp, Active: 1, Pending: 1, Open: 2, Idle: 1, Requests: 411567,
+				State: adminapi.StateUp, Share: 0.25, Admin: adminapi.AdminEnabled, Health: "unknown", Uncounted: true, Active: 1, Pending: 1, Open: 2, Idle: 1, Requests: 411567,
 				Replies: adminapi.Replies{Success: 411567},
 				Latency: adminapi.NewLatency(700, []adminapi.Bucket{{From: 0.001, To: 0.002, Count: 411567}}),
 			},
-			{ID: "c", Address: "gone.internal:8080", Weight: 1, State: "unresolved"},
+			{ID: "c", Address: "gone.internal:8080", Weight: 1, State: "unresolved", Share: 1, Admin: adminapi.AdminEnabled, Health: "unknown", Priority: 1},
 		},
 	}
+	app.Endpoints = append(app.Endpoints, troubled()...)
 	app.Sum()
 	return &daemon{
 		ready: adminapi.Ready{Ready: true, Reason: "serving"},
@@ -161,6 +178,8 @@ func aDaemon() *daemon {
 		config:  testConfig,
 		restart: aRestart(),
 		drain:   adminapi.DrainStatus{Connections: 1234567},
+		tables:  someTables(),
+		entries: someEntries(),
 	}
 }
 

@@ -13,7 +13,7 @@ func twoSamples() (old, now sample) {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	ep := func(id string, requests, errors, s5xx uint64, buckets ...adminapi.Bucket) adminapi.Endpoint {
 		return adminapi.Endpoint{
-			ID: id, Address: "10.0.0.1:80", State: adminapi.StateUp, Requests: requests, Errors: errors,
+			ID: id, Address: "10.0.0.1:80", Weight: 1, State: adminapi.StateUp, Requests: requests, Errors: errors,
 			Replies: adminapi.Replies{ServerError: s5xx}, Active: 1, Pending: 2, Open: 3, Latency: adminapi.NewLatency(0, buckets),
 		}
 	}

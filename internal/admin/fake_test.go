@@ -26,9 +26,10 @@ type source struct {
 	certs    atomic.Pointer[[]adminapi.Certificate] // nil: one
 	entered  chan struct{}                          // not nil: Status says that it was called, then waits
 	release  chan struct{}
-	wish     string // the last change
+	wish, by string // the last change
 	query    adminapi.TableQuery
 	tables   []adminapi.Table
+	entries  int // of the table t
 }
 
 func newSource() *source {
@@ -50,7 +51,7 @@ func newSource() *source {
 		s.Observe(took, int64(time.Millisecond))
 	}
 	s.Observe(took, int64(10*time.Minute)) // beyond the last bound
-	return &source{ready: true, config: map[string]int{"a": 1}, snapshot: r.Merge([][]uint64{s.CopyTo(nil)})}
+	return &source{ready: true, entries: 3, config: map[string]int{"a": 1}, snapshot: r.Merge([][]uint64{s.CopyTo(nil)})}
 }
 
 func (s *source) Ready() (bool, string) {
@@ -117,7 +118,8 @@ func (s *source) DrainStatus() adminapi.DrainStatus {
 	return adminapi.DrainStatus{Draining: s.draining.Load(), Connections: 7}
 }
 
-func (s *source) SetDraining(on bool) (adminapi.DrainStatus, error) {
+func (s *source) SetDraining(on bool, by string) (adminapi.DrainStatus, error) {
+	s.by = by
 	if s.refuse != nil {
 		return adminapi.DrainStatus{}, s.refuse
 	}
@@ -159,17 +161,21 @@ func httpClient(t *testing.T, socket string) *http.Client {
 
 func (s *source) Endpoint(cluster, id string) (adminapi.Endpoint, error) {
 	if cluster != "app" || id != "a" {
-		return adminapi.Endpoint{}, fmt.Errorf("there is no endpoint %q in %q", id, cluster)
+		return adminapi.Endpoint{}, Unknown("endpoint", id, "cluster "+cluster, []string{"a"})
 	}
 	return adminapi.Endpoint{ID: "a", State: adminapi.StateUp, Admin: s.wish}, nil
 }
 
-func (s *source) ChangeEndpoint(x adminapi.EndpointChange) (adminapi.Endpoint, error) {
+func (s *source) ChangeEndpoint(x adminapi.EndpointChange, by string) (adminapi.Endpoint, error) {
 	if s.refuse != nil {
 		return adminapi.Endpoint{}, s.refuse
 	}
-	s.wish = fmt.Sprint(x.Wish, " ", x.Deadline)
-	return s.Endpoint(x.Cluster, x.ID)
+	e, err := s.Endpoint(x.Cluster, x.ID)
+	if err == nil {
+		s.wish, s.by = fmt.Sprint(x.Wish, " ", x.Deadline), by
+		e.Admin = s.wish
+	}
+	return e, err
 }
 
 func (s *source) Tables() []adminapi.Table { return s.tables }
@@ -177,9 +183,9 @@ func (s *source) Tables() []adminapi.Table { return s.tables }
 func (s *source) TableEntries(q adminapi.TableQuery, yield func(adminapi.TableEntry) bool) error {
 	s.query = q
 	if q.Name != "t" {
-		return fmt.Errorf("there is no table %q", q.Name)
+		return Unknown("table", q.Name, "", []string{"t"})
 	}
-	for i := range 3 {
+	for i := range s.entries {
 		if !yield(adminapi.TableEntry{Key: fmt.Sprint("key", i), Cluster: "app", Endpoint: "a"}) {
 			break
 		}
@@ -187,15 +193,18 @@ func (s *source) TableEntries(q adminapi.TableQuery, yield func(adminapi.TableEn
 	return nil
 }
 
-func (s *source) SetTable(name, key, cluster, endpoint string) error {
-	if name != "t" {
-		return fmt.Errorf("there is no table %q", name)
+func (s *source) SetTable(x adminapi.TableEntry, table, by string) (adminapi.TableEntry, error) {
+	if table != "t" {
+		return x, Unknown("table", table, "", []string{"t"})
 	}
-	s.wish = name + " " + key + " " + cluster + " " + endpoint
-	return nil
+	if x.Key == `\` {
+		return x, InvalidError("bad key")
+	}
+	s.wish, s.by = table+" "+x.Key+" "+x.Cluster+" "+x.Endpoint, by
+	return x, nil
 }
 
-func (s *source) ClearTable(q adminapi.TableQuery) (int, error) {
-	s.query = q
-	return 3, nil
+func (s *source) ClearTable(q adminapi.TableQuery, by string) (int, error) {
+	s.query, s.by = q, by
+	return 3, s.refuse
 }

@@ -28,10 +28,13 @@ type page struct {
 
 type action struct {
 	method string
-	serve  handler
+	serve  changer
 }
 
 type handler func(http.ResponseWriter, url.Values) error
+
+// changer is a handler that is told for the log who wants the change.
+type changer func(w http.ResponseWriter, q url.Values, by string) error
 
 // refusal is an error that becomes the reply.
 type refusal struct {
@@ -116,7 +119,7 @@ func dispatch(list []page, index string, w http.ResponseWriter, r *http.Request)
 		}
 		p = list[i]
 	}
-	serve := p.method(r.Method)
+	serve := p.method(r)
 	if serve == nil {
 		w.Header().Set("Allow", p.allow())
 		return &refusal{http.StatusMethodNotAllowed, fmt.Sprintf("%s takes %s", r.URL.Path, p.allow())}
@@ -132,14 +135,14 @@ func dispatch(list []page, index string, w http.ResponseWriter, r *http.Request)
 	return serve(w, q)
 }
 
-// method is what answers to a method; nil: nothing.
-func (p *page) method(name string) handler {
-	if name == http.MethodGet || name == http.MethodHead {
+// method is what answers to the method of a request; nil: nothing.
+func (p *page) method(r *http.Request) handler {
+	if r.Method == http.MethodGet || r.Method == http.MethodHead {
 		return p.serve
 	}
 	for _, a := range p.change {
-		if a.method == name {
-			return a.serve
+		if a.method == r.Method {
+			return func(w http.ResponseWriter, q url.Values) error { return a.serve(w, q, r.RemoteAddr) }
 		}
 	}
 	return nil
@@ -207,10 +210,10 @@ func (s *Server) drainStatus(w http.ResponseWriter, _ url.Values) error {
 	return writeJSON(w, s.src.DrainStatus())
 }
 
-// drain answers to the one request that changes something.
-func (s *Server) drain(on bool) handler {
-	return func(w http.ResponseWriter, _ url.Values) error {
-		st, err := s.src.SetDraining(on)
+// drain answers to the requests that have the daemon drain.
+func (s *Server) drain(on bool) changer {
+	return func(w http.ResponseWriter, _ url.Values, by string) error {
+		st, err := s.src.SetDraining(on, by)
 		if err != nil {
 			return &refusal{http.StatusConflict, err.Error()}
 		}
@@ -271,7 +274,11 @@ func only[T any](all []T, name, kind string, of func(*T) string) ([]T, error) {
 			return all[i : i+1], nil
 		}
 	}
-	return nil, &refusal{http.StatusNotFound, fmt.Sprintf("there is no %s %.100q", kind, name)}
+	names := make([]string, len(all))
+	for i := range all {
+		names[i] = of(&all[i])
+	}
+	return nil, refused(Unknown(kind, name, "", names))
 }
 
 func (s *Server) config(w http.ResponseWriter, _ url.Values) error {

@@ -56,8 +56,8 @@ func TestHandlers(t *testing.T) {
 		{"GET", "/stats?filter=(", "", 400, "filter: error parsing regexp: missing closing ): `(`\n"},
 		{"GET", "/stats?filter=" + strings.Repeat("x", 1025), "", 400, "filter of 1025 bytes, at most 1024\n"},
 		{"GET", "/stats?%zz", "", 400, "query: invalid URL escape \"%zz\"\n"},
-		{"GET", "/listeners?name=nix", "", 404, "there is no listener \"nix\"\n"},
-		{"GET", "/clusters?name=nix", "", 404, "there is no cluster \"nix\"\n"},
+		{"GET", "/listeners?name=nix", "", 404, "there is no listener \"nix\": there is o\"dd, web\n"},
+		{"GET", "/clusters?name=nix", "", 404, "there is no cluster \"nix\": there is app\n"},
 		{"GET", "/nix", "", 404, "no \"/nix\" here; there is:\n/ready "},
 		{"GET", "/ready/", "", 404, "no \"/ready/\" here; there is:\n/ready "},
 		{"POST", "/ready", "", 405, "/ready takes GET, HEAD\n"},
@@ -100,7 +100,7 @@ func TestHeadOverTheLimit(t *testing.T) {
 func TestNotFoundListsEverything(t *testing.T) {
 	c := httpClient(t, serve(t, newSource()))
 	_, body, _ := fetch(t, c, "GET", "http://belayd/nix", "")
-	for _, path := range []string{"/ready", "/status", "/restart-status", "/stats", "/metrics", "/listeners", "/clusters", "/certs", "/tls/explain", "/config", "/drain"} {
+	for _, path := range []string{"/ready", "/status", "/restart-status", "/stats", "/metrics", "/listeners", "/clusters", "/certs", "/tls/explain", "/config", "/endpoint", "/tables", "/table", "/drain"} {
 		if !strings.Contains(body, "\n"+path+" ") {
 			t.Errorf("%s is missing in\n%s", path, body)
 		}

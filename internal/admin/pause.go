@@ -33,8 +33,11 @@ func (l *listener) Accept() (net.Conn, error) {
 		}
 		c, err := l.Listener.Accept()
 		again := l.leave()
+		if err == nil {
+			return identify(c), nil
+		}
 		if e, ok := err.(net.Error); !ok || !e.Timeout() || !again {
-			return c, err
+			return nil, err
 		}
 	}
 }

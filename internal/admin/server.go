@@ -46,25 +46,28 @@ type Source interface {
 	// RestartStatus is where the generations of the daemon are. Time is filled if
 	// zero.
 	RestartStatus() adminapi.RestartStatus
-	// Endpoint tells of one endpoint; an error says what is not known.
+	// Endpoint tells of one endpoint.
+	//
+	// Errors of this method and of those that follow are NotFoundError, InvalidError,
+	// or why it cannot be now; the client is told. by is who wants a change, for the
+	// log.
 	Endpoint(cluster, id string) (adminapi.Endpoint, error)
 	// ChangeEndpoint does what an operator wants of one and says how it is then.
-	ChangeEndpoint(adminapi.EndpointChange) (adminapi.Endpoint, error)
+	ChangeEndpoint(x adminapi.EndpointChange, by string) (adminapi.Endpoint, error)
 	// Tables are the stick tables by name.
 	Tables() []adminapi.Table
 	// TableEntries calls yield with the entries that are chosen until it returns
 	// false. An error comes before the first.
 	TableEntries(q adminapi.TableQuery, yield func(adminapi.TableEntry) bool) error
-	// SetTable puts an entry into a table.
-	SetTable(name, key, cluster, endpoint string) error
+	// SetTable puts an entry into a table and says how it is then.
+	SetTable(x adminapi.TableEntry, table, by string) (adminapi.TableEntry, error)
 	// ClearTable drops the entries that are chosen and tells how many there were.
-	ClearTable(adminapi.TableQuery) (int, error)
+	ClearTable(q adminapi.TableQuery, by string) (int, error)
 	// DrainStatus says whether the daemon drains for a balancer.
 	DrainStatus() adminapi.DrainStatus
 	// SetDraining begins that, or ends it, and says how it is afterwards. To ask for
 	// what is so already is no error. While it drains, Ready says no, "draining".
-	// An error is why it cannot be now; the client is told.
-	SetDraining(on bool) (adminapi.DrainStatus, error)
+	SetDraining(on bool, by string) (adminapi.DrainStatus, error)
 }
 
 // The limits of every admin connection. A client is a person, a script or a

@@ -3,6 +3,7 @@ package admin
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -13,13 +14,10 @@ import (
 
 func (s *Server) endpoint(w http.ResponseWriter, q url.Values) error {
 	e, err := s.src.Endpoint(q.Get("cluster"), q.Get("id"))
-	if err != nil {
-		return &refusal{http.StatusNotFound, err.Error()}
-	}
-	return writeJSON(w, e)
+	return writeEndpoint(w, e, err)
 }
 
-func (s *Server) changeEndpoint(w http.ResponseWriter, q url.Values) error {
+func (s *Server) changeEndpoint(w http.ResponseWriter, q url.Values, by string) error {
 	x := adminapi.EndpointChange{Cluster: q.Get("cluster"), ID: q.Get("id"), Wish: q.Get("wish")}
 	if x.Wish != "enable" && x.Wish != "drain" && x.Wish != "disable" {
 		return badRequest("wish must be enable, drain or disable, not %.100q", x.Wish)
@@ -31,13 +29,15 @@ func (s *Server) changeEndpoint(w http.ResponseWriter, q url.Values) error {
 	if x.Deadline > 0 && x.Wish != "drain" {
 		return badRequest("deadline is only for drain")
 	}
-	if _, err := s.src.Endpoint(x.Cluster, x.ID); err != nil {
-		return &refusal{http.StatusNotFound, err.Error()}
-	}
-	e, err := s.src.ChangeEndpoint(x)
+	e, err := s.src.ChangeEndpoint(x, by)
+	return writeEndpoint(w, e, err)
+}
+
+func writeEndpoint(w http.ResponseWriter, e adminapi.Endpoint, err error) error {
 	if err != nil {
-		return &refusal{http.StatusConflict, err.Error()}
+		return refused(err)
 	}
+	e.Latency.Buckets = nil
 	return writeJSON(w, e)
 }
 
@@ -83,38 +83,63 @@ func tableQuery(q url.Values) (x adminapi.TableQuery, err error) {
 }
 
 // tableEntries writes a line for each entry and {} at the end, so that a reply that
-// was cut can be told.
+// was cut can be told. Time is limited for each part, not for the whole: there may
+// be millions, and a person who reads.
 func (s *Server) tableEntries(w http.ResponseWriter, q url.Values) error {
 	x, err := tableQuery(q)
 	if err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/x-ndjson")
-	out := bufio.NewWriter(w)
+	out := bufio.NewWriterSize(&patient{w, http.NewResponseController(w)}, tableBuffer)
 	n, enc := 0, json.NewEncoder(out)
+	enc.SetEscapeHTML(false)
 	err = s.src.TableEntries(x, func(e adminapi.TableEntry) bool {
 		n++
 		return enc.Encode(e) == nil && (x.Limit == 0 || n < x.Limit)
 	})
 	if err != nil {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		return &refusal{http.StatusNotFound, err.Error()}
+		return refused(err)
 	}
-	out.WriteString("{}\n")
+	out.WriteString("{}\n") // Flush tells of the first error
 	return out.Flush()
 }
 
-func (s *Server) setTable(w http.ResponseWriter, q url.Values) error {
+// tableBuffer is what is written at a time of a table, and tableTimeout how long a
+// client may take for it.
+const (
+	tableBuffer  = 32 << 10
+	tableTimeout = 5 * time.Minute
+)
+
+// patient is a reply whose time limit begins anew with each part.
+type patient struct {
+	w http.ResponseWriter
+	c *http.ResponseController
+}
+
+// Write writes a part.
+func (p *patient) Write(b []byte) (int, error) {
+	if err := p.c.SetWriteDeadline(time.Now().Add(tableTimeout)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return 0, err
+	}
+	return p.w.Write(b)
+}
+
+func (s *Server) setTable(w http.ResponseWriter, q url.Values, by string) error {
 	if q.Get("key") == "" {
 		return badRequest("key is missing")
 	}
-	if err := s.src.SetTable(q.Get("name"), q.Get("key"), q.Get("cluster"), q.Get("endpoint")); err != nil {
-		return &refusal{http.StatusNotFound, err.Error()}
+	x := adminapi.TableEntry{Key: q.Get("key"), Cluster: q.Get("cluster"), Endpoint: q.Get("endpoint")}
+	x, err := s.src.SetTable(x, q.Get("name"), by)
+	if err != nil {
+		return refused(err)
 	}
-	return writeJSON(w, struct{}{})
+	return writeJSON(w, x)
 }
 
-func (s *Server) clearTable(w http.ResponseWriter, q url.Values) error {
+func (s *Server) clearTable(w http.ResponseWriter, q url.Values, by string) error {
 	x, err := tableQuery(q)
 	if err != nil {
 		return err
@@ -122,9 +147,9 @@ func (s *Server) clearTable(w http.ResponseWriter, q url.Values) error {
 	if x.Key == "" && x.Endpoint == "" && x.IdleOver == 0 && x.IdleUnder == 0 && !x.All {
 		return badRequest("nothing is chosen: all=true drops every entry")
 	}
-	n, err := s.src.ClearTable(x)
+	n, err := s.src.ClearTable(x, by)
 	if err != nil {
-		return &refusal{http.StatusNotFound, err.Error()}
+		return refused(err)
 	}
 	return writeJSON(w, adminapi.Cleared{Cleared: n})
 }

@@ -2,8 +2,10 @@ package admin
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -21,7 +23,7 @@ func TestSessionPages(t *testing.T) {
 		query              adminapi.TableQuery
 	}{
 		{name: "OK endpoint", method: "GET", path: "/endpoint?cluster=app&id=a", status: 200, reply: `"state":"healthy"`},
-		{name: "no endpoint", method: "GET", path: "/endpoint?cluster=app&id=x", status: 404, reply: `there is no endpoint "x" in "app"`},
+		{name: "no endpoint", method: "GET", path: "/endpoint?cluster=app&id=x", status: 404, reply: `there is no endpoint "x" in cluster app: there is a`},
 		{name: "OK drain", method: "POST", path: "/endpoint?cluster=app&id=a&wish=drain&deadline=10m", status: 200, reply: `"admin":"drain 10m0s"`, wish: "drain 10m0s"},
 		{name: "OK enable", method: "POST", path: "/endpoint?cluster=app&id=a&wish=enable", status: 200, wish: "enable 0s"},
 		{name: "no wish", method: "POST", path: "/endpoint?cluster=app&id=a", status: 400, reply: "wish must be enable, drain or disable"},
@@ -43,6 +45,8 @@ func TestSessionPages(t *testing.T) {
 		{name: "cluster alone", method: "GET", path: "/table?name=t&cluster=c", status: 400, reply: "go together"},
 		{name: "OK set", method: "POST", path: "/table?name=t&key=k&cluster=app&endpoint=a", status: 200, wish: "t k app a"},
 		{name: "set without a key", method: "POST", path: "/table?name=t&cluster=app&endpoint=a", status: 400, reply: "key is missing"},
+		{name: "bad key", method: "POST", path: "/table?name=t&key=%5C&cluster=app&endpoint=a", status: 400, reply: "bad key"},
+		{name: "clear is refused", method: "DELETE", path: "/table?name=t&key=k", refuse: errors.New("the process is draining"), status: 409, query: adminapi.TableQuery{Name: "t", Key: "k"}},
 		{name: "set in no table", method: "POST", path: "/table?name=x&key=k&cluster=app&endpoint=a", status: 404, reply: "there is no table"},
 		{name: "OK clear", method: "DELETE", path: "/table?name=t&idle_over=1h", status: 200, reply: `"cleared":3`, query: adminapi.TableQuery{Name: "t", IdleOver: time.Hour}},
 		{name: "OK clear all", method: "DELETE", path: "/table?name=t&all=true", status: 200, reply: `"cleared":3`, query: adminapi.TableQuery{Name: "t", All: true}},
@@ -63,5 +67,84 @@ func TestSessionPages(t *testing.T) {
 	(&Server{src: newSource()}).metricsAPI().ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/endpoint?cluster=app&id=a&wish=drain", nil))
 	if w.Code != http.StatusNotFound {
 		t.Errorf("over TCP: %d", w.Code)
+	}
+}
+
+// TestManyEntries: a table of more entries than fit into a buffer comes whole, and
+// each line can be read by itself.
+func TestManyEntries(t *testing.T) {
+	src := newSource()
+	src.entries = 100_000
+	c := adminapi.NewClient(serve(t, src))
+	t.Cleanup(c.Close)
+	n := 0
+	err := c.TableEntries(t.Context(), adminapi.TableQuery{Name: "t"}, func(e adminapi.TableEntry) error {
+		if e.Key != fmt.Sprint("key", n) {
+			return fmt.Errorf("entry %d is %q", n, e.Key)
+		}
+		n++
+		return nil
+	})
+	if err != nil || n != src.entries {
+		t.Errorf("%d entries, %v", n, err)
+	}
+}
+
+// TestChangesAreSigned: the daemon hears which user and process wants a change.
+func TestChangesAreSigned(t *testing.T) {
+	src := newSource()
+	c := adminapi.NewClient(serve(t, src))
+	t.Cleanup(c.Close)
+	want := fmt.Sprintf("uid %d, pid %d", os.Getuid(), os.Getpid())
+	for what, change := range map[string]func() error{
+		"endpoint": func() error {
+			_, err := c.ChangeEndpoint(t.Context(), adminapi.EndpointChange{Cluster: "app", ID: "a", Wish: "drain"})
+			return err
+		},
+		"set": func() error {
+			e, err := c.SetTable(t.Context(), "t", "k", "app", "a")
+			if err == nil && e != (adminapi.TableEntry{Key: "k", Cluster: "app", Endpoint: "a"}) {
+				err = fmt.Errorf("set %+v", e)
+			}
+			return err
+		},
+		"clear": func() error {
+			n, err := c.ClearTable(t.Context(), adminapi.TableQuery{Name: "t", All: true})
+			if err == nil && n != 3 {
+				err = fmt.Errorf("%d cleared", n)
+			}
+			return err
+		},
+		"drain": func() error { _, err := c.Drain(t.Context(), true); return err },
+	} {
+		src.by = ""
+		if err := change(); err != nil || src.by != want {
+			t.Errorf("%s: by %q, want %q: %v", what, src.by, want, err)
+		}
+	}
+}
+
+func TestUnknown(t *testing.T) {
+	many := []string{"alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota"}
+	for _, tt := range []struct {
+		name, want string
+		all        []string
+	}{
+		{"x", `there is no table "x": there is none`, nil},
+		{"x", `there is no table "x": there is app, web`, []string{"app", "web"}},
+		{"xyz", `there is no table "xyz": there is alpha, beta, gamma, delta, epsilon, zeta, eta, theta and 1 more`, many},
+		{"alhpa", `there is no table "alhpa", did you mean "alpha"?`, many},
+		{"Gamma", `there is no table "Gamma", did you mean "gamma"?`, many},
+		{"eta", `there is no table "eta", did you mean "beta" or "zeta" or "theta"?`, []string{"beta", "zeta", "theta", "x"}},
+		{"ab", `there is no table "ab": there is cd`, []string{"cd"}},
+		{"", `there is no table "": there is a`, []string{"a"}},
+	} {
+		if got := Unknown("table", tt.name, "", tt.all).Error(); got != tt.want {
+			t.Errorf("%q: %s\nwant %s", tt.name, got, tt.want)
+		}
+	}
+	long := strings.Repeat("x", 10_000)
+	if err := Unknown("table", long, "a", []string{long + "y"}); len(err.Error()) > 20_000 {
+		t.Errorf("%d bytes", len(err.Error()))
 	}
 }

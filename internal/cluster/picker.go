@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"math/rand/v2"
+	"slices"
 
 	"belay/internal/config"
 )
@@ -126,6 +127,23 @@ func (p *Picker) Pick(h Hint) *Endpoint {
 		return h.Avoid
 	}
 	return e
+}
+
+// Other is an endpoint that takes new sessions and is not among some, or nil. It does
+// not weigh.
+func (p *Picker) Other(some []*Endpoint) *Endpoint {
+	v := p.look()
+	n := len(v.list)
+	if n == 0 {
+		return nil
+	}
+	from := int(p.below(uint64(n)))
+	for i := range n {
+		if e := v.list[(from+i)%n]; !slices.Contains(some, e) {
+			return e
+		}
+	}
+	return nil
 }
 
 // Begin and End count the requests under way.

@@ -15,7 +15,9 @@ func (b *builder) buildHealth(c *Cluster, raw *rawCluster, at *path) {
 		b.buildHash(c, raw.Hash, at.child("hash"))
 	}
 	if raw.Persistence != nil {
-		c.Persistence = b.buildPersistence(raw.Persistence, at.child("persistence"), false)
+		if c.Persistence = b.buildPersistence(raw.Persistence, at.child("persistence")); c.Persistence.Off {
+			c.Persistence = nil
+		}
 	}
 	if raw.HealthCheck != nil {
 		c.HealthCheck = b.healthCheck(raw.HealthCheck, at.child("health_check"))

@@ -56,13 +56,10 @@ func (b *builder) buildTable(t *table[rawStickTable]) *Table {
 }
 
 // buildPersistence is that of a cluster, or of a route.
-func (b *builder) buildPersistence(raw *rawPersistence, at *path, route bool) *Persistence {
+func (b *builder) buildPersistence(raw *rawPersistence, at *path) *Persistence {
 	p := defaultPersistence()
 	if raw.Enabled != nil {
 		p.Off = !*raw.Enabled
-		if !route {
-			b.add(at.child("enabled"), "is only for a route; leave the table out")
-		}
 	}
 	putText(&p.Policy, raw.Policy)
 	putText(&p.Unknown, raw.Unknown)
@@ -76,10 +73,7 @@ func (b *builder) buildPersistence(raw *rawPersistence, at *path, route bool) *P
 		b.add(at.child("first_request_window"), "%s is not a number of whole seconds", p.Window)
 	}
 	modes := raw.Cookie != nil || raw.Header != nil || raw.Table != nil
-	switch {
-	case p.Off && modes:
-		b.add(at.child("enabled"), "false excludes cookie, header and table")
-	case !p.Off && !modes && !b.hasAny(at, "cookie", "header", "table"):
+	if !p.Off && !modes && !b.hasAny(at, "cookie", "header", "table") {
 		b.add(at, "needs one of cookie, header or table")
 	}
 	b.strictOnly(p, raw, at)
@@ -225,13 +219,8 @@ func (b *builder) tablePersistence(raw *rawTablePersistence, at *path) *TablePer
 	putBool(&t.Track, raw.Track)
 	list := at.child("key")
 	for i := range raw.Key {
-		h := b.hashOn(&raw.Key[i], list.at(i))
-		for key, given := range map[string]bool{"ttl": raw.Key[i].TTL != nil, "path": raw.Key[i].Path != nil, "terminal": raw.Key[i].Terminal != nil} {
-			if given {
-				b.add(list.at(i).child(key), "is only for cluster.NAME.hash")
-			}
-		}
-		t.Key = append(t.Key, h)
+		k := &raw.Key[i]
+		t.Key = append(t.Key, b.hashOn(&rawHashOn{Header: k.Header, Cookie: k.Cookie, Query: k.Query, Source: k.Source, SNI: k.SNI}, list.at(i)))
 	}
 	if len(raw.Key) == 0 {
 		b.missing(at, "key", "is missing; write for example key = [{ source = true }]")

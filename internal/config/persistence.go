@@ -37,7 +37,7 @@ type Table struct {
 // modes are tried in the order of the fields; the first that leads to an endpoint
 // wins.
 type Persistence struct {
-	Off    bool // of a route: the cluster's does not hold here (enabled = false)
+	Off    bool // key enabled = false: of a route, the cluster's does not hold here; of a cluster, there is none
 	Cookie *CookiePersistence
 	Header *HeaderPersistence
 	Table  *TablePersistence

@@ -60,15 +60,23 @@ type rawHeaderPersistence struct {
 }
 
 type rawTablePersistence struct {
-	Name  *string     `toml:"name"`
-	Key   []rawHashOn `toml:"key"`
-	Learn *rawLearn   `toml:"learn"`
-	Track *bool       `toml:"track"`
+	Name  *string       `toml:"name"`
+	Key   []rawTableKey `toml:"key"`
+	Learn *rawLearn     `toml:"learn"`
+	Track *bool         `toml:"track"`
 }
 
 type rawLearn struct {
 	Cookie *cookieName `toml:"cookie"`
 	Header *fieldName  `toml:"header"`
+}
+
+type rawTableKey struct {
+	Header *fieldName  `toml:"header"`
+	Cookie *cookieName `toml:"cookie"`
+	Query  *string     `toml:"query"`
+	Source *bool       `toml:"source"`
+	SNI    *bool       `toml:"sni"`
 }
 
 type rawHashOn struct {

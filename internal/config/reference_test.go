@@ -30,7 +30,10 @@ func schema(t reflect.Type, at string, keys map[string]reflect.StructField) {
 			f := t.Field(i)
 			key := at + "." + f.Tag.Get("toml")
 			keys[key] = f
-			if key != "listener.NAME.chain[].tls" { // as listener.NAME.tls
+			switch key {
+			case "listener.NAME.chain[].tls": // as listener.NAME.tls
+			case "listener.NAME.route[].persistence": // as cluster.NAME.persistence
+			default:
 				schema(f.Type, key, keys)
 			}
 		}
@@ -45,6 +48,8 @@ func allKeys() map[string]reflect.StructField {
 	schema(reflect.TypeFor[rawHotRestart](), "hot_restart", keys)
 	schema(reflect.TypeFor[rawListener](), "listener.NAME", keys)
 	schema(reflect.TypeFor[rawCluster](), "cluster.NAME", keys)
+	schema(reflect.TypeFor[rawKeys](), "persistence", keys)
+	schema(reflect.TypeFor[rawStickTable](), "table.NAME", keys)
 	return keys
 }
 
@@ -97,7 +102,7 @@ func TestReferenceHasEveryKey(t *testing.T) {
 	}
 	have := make(map[string]bool)
 	for key, v := range top {
-		if key == "listener" || key == "cluster" {
+		if key == "listener" || key == "cluster" || key == "table" {
 			for _, v := range v.(map[string]any) {
 				collect(v, key+".NAME", have)
 			}
@@ -106,7 +111,7 @@ func TestReferenceHasEveryKey(t *testing.T) {
 		collect(v, key, have)
 	}
 	for _, key := range slices.Sorted(maps.Keys(allKeys())) {
-		if !have[key] {
+		if !have[key] && key != "persistence.keyring" { // it excludes the others
 			t.Errorf("%s is not in %s", key, referenceFile)
 		}
 	}
@@ -171,7 +176,9 @@ func TestReferenceHasTheDefaults(t *testing.T) {
 	app := c.Clusters[slices.IndexFunc(c.Clusters, func(c *Cluster) bool { return c.Name == "app" })]
 	cluster := defaultCluster("app")
 	cluster.Endpoints = app.Endpoints
+	cluster.HealthCheck, cluster.Outlier, cluster.Persistence = app.HealthCheck, app.Outlier, app.Persistence
 	equal(t, "cluster", app, cluster)
+	sessionDefaults(t, c, app)
 
 	remote := c.Clusters[slices.IndexFunc(c.Clusters, func(c *Cluster) bool { return c.Name == "remote" })].TLS
 	clusterTLS := defaultClusterTLS()
@@ -265,5 +272,35 @@ func TestExamplesParse(t *testing.T) {
 		if _, err := Parse(f.Name(), data); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// sessionDefaults are those of what keeps sessions and watches health.
+func sessionDefaults(t *testing.T, c *Config, app *Cluster) {
+	t.Helper()
+	keys := defaultKeys()
+	keys.Keyring, keys.Directory, keys.Overlap = c.Keys.Keyring, c.Keys.Directory, c.Keys.Overlap
+	equal(t, "persistence keys", c.Keys, keys)
+	table := c.Tables[slices.IndexFunc(c.Tables, func(x *Table) bool { return x.Name == "sessions" })]
+	equal(t, "table", table, defaultTable("sessions"))
+
+	p := defaultPersistence()
+	p.Cookie, p.Header, p.Table, p.DebugHeader = app.Persistence.Cookie, app.Persistence.Header, app.Persistence.Table, app.Persistence.DebugHeader
+	equal(t, "persistence", app.Persistence, p)
+	cookie := defaultCookiePersistence()
+	cookie.Name, cookie.Domain = p.Cookie.Name, p.Cookie.Domain
+	equal(t, "cookie", p.Cookie, cookie)
+	header := defaultHeaderPersistence()
+	header.Name = p.Header.Name
+	equal(t, "header", p.Header, header)
+	equal(t, "table persistence", p.Table, &TablePersistence{Name: "sessions", Key: p.Table.Key, Learn: p.Table.Learn, Track: true})
+
+	h := defaultHealthCheck()
+	h.Host, h.Headers, h.Degraded, h.Body, h.Port, h.IntervalDown = app.HealthCheck.Host, app.HealthCheck.Headers, app.HealthCheck.Degraded, app.HealthCheck.Body, app.HealthCheck.Port, h.Interval
+	equal(t, "health check", app.HealthCheck, h)
+	equal(t, "outlier", app.Outlier, defaultOutlier())
+	for name, size := range map[string]int{"cache": defaultMaglevSize, "ring": defaultRingPoints} {
+		x := c.Clusters[slices.IndexFunc(c.Clusters, func(c *Cluster) bool { return c.Name == name })]
+		equal(t, name, x.Hash, Hash{On: x.Hash.On, TableSize: size})
 	}
 }

@@ -29,7 +29,7 @@ func (b *builder) buildRoute(raw *rawRoute, at *path, l *Listener, index int) *R
 	put(&r.FirstByteTimeout, raw.FirstByteTimeout)
 	put(&r.MaxBody, raw.MaxBody)
 	if raw.Persistence != nil {
-		r.Persistence = b.buildPersistence(raw.Persistence, at.child("persistence"), true)
+		r.Persistence = b.buildPersistence(raw.Persistence, at.child("persistence"))
 	}
 	if raw.Retry != nil {
 		r.Retry = b.retry(raw.Retry, at.child("retry"))

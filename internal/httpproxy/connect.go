@@ -3,6 +3,7 @@ package httpproxy
 import (
 	"belay/internal/cluster"
 	"errors"
+	"slices"
 	"time"
 
 	"belay/internal/config"
@@ -21,6 +22,11 @@ func (s *stream) pick() {
 	}
 	first := s.ep == nil
 	s.ep = s.cl.picker.Pick(h)
+	if s.ep != nil && s.wasFull(s.ep) {
+		if e := s.cl.picker.Other(s.full[:s.passed]); e != nil {
+			s.ep = e
+		}
+	}
 	if first {
 		s.claim()
 	}
@@ -45,7 +51,10 @@ func (s *stream) connect() {
 	s.connectAt = s.w.loop.Now()
 	s.state = streamWaiting
 	want := upstream.Want{Fresh: s.has(staleRetried), Careful: !s.req.Method.Idempotent()}
-	want.NoWait = s.holds() && s.ep == s.pin.ep && s.pin.plan.cfg.Full == "policy"
+	want.NoWait = s.mayPass()
+	if s.atHome() {
+		want.NoWait = s.pin.plan.cfg.Full == "policy"
+	}
 	if s.cl.shared.Config.TLS != nil {
 		want.Name = listener.HostName(s.req.Header.Get(header.Host))
 	}
@@ -120,15 +129,45 @@ func (s *stream) nextAddress() bool {
 func (s *stream) noConnection(err error) {
 	switch {
 	case errors.Is(err, upstream.ErrPendingFull), errors.Is(err, upstream.ErrPendingTimeout):
-		if !s.holds() || s.ep != s.pin.ep {
+		switch {
+		case !s.atHome() && s.mayPass():
+			s.pass()
+		case !s.atHome():
 			s.dropUpstream()
 			s.reply(503, err.Error())
-		} else if s.losePin(cluster.FoundOverloaded) {
+		case s.losePin(cluster.FoundOverloaded):
+			s.full[0], s.passed = s.ep, 1
 			s.redispatch()
 		}
 	default:
 		s.tryFailed(failConnect, err.Error())
 	}
+}
+
+// atHome reports whether the try is at the endpoint of the request's session.
+func (s *stream) atHome() bool { return s.holds() && s.ep == s.pin.ep }
+
+// maxPassed bounds how many endpoints without room a request passes over before it
+// waits for one.
+const maxPassed = 3
+
+// mayPass reports whether a request that belongs nowhere may look for an endpoint with
+// room before it waits for the one that was chosen. What is hashed belongs somewhere.
+func (s *stream) mayPass() bool {
+	return s.passed < min(maxPassed, len(s.cl.shared.Endpoints)-1) && s.ep.MaxConnections() > 0 && s.pin.hashed < hashKnown
+}
+
+// wasFull reports whether the request found no room at an endpoint.
+func (s *stream) wasFull(e *cluster.Endpoint) bool { return slices.Contains(s.full[:s.passed], e) }
+
+// pass goes on to the next endpoint.
+func (s *stream) pass() {
+	s.dropUpstream()
+	s.full[s.passed] = s.ep
+	s.passed++
+	s.attempts--
+	s.tries--
+	s.pick()
 }
 
 // send serialises the head, with what there is of the body behind it.
@@ -206,7 +245,7 @@ func (s *stream) tryFailed(f failure, reason string) {
 		}
 	case s.mayRetry(f):
 		s.retry()
-	case f == failConnect && s.holds() && s.ep == s.pin.ep: // the policy is "strict"
+	case f == failConnect && s.atHome(): // the policy is "strict"
 		s.pin.found = cluster.FoundDown
 		s.refuseSession()
 	default:

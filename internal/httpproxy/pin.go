@@ -318,7 +318,7 @@ func (s *stream) claim() {
 // goes elsewhere though no retry is configured: nothing was sent, and that is what
 // the policy promises.
 func (s *stream) mayRedispatch(f failure) bool {
-	return f == failConnect && s.holds() && s.ep == s.pin.ep && s.has(replayable) && s.pin.plan.cfg.Policy != "strict"
+	return f == failConnect && s.atHome() && s.has(replayable) && s.pin.plan.cfg.Policy != "strict"
 }
 
 // unix is the wall clock in seconds, as tokens and tables have it: read from the

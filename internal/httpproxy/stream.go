@@ -69,6 +69,8 @@ type stream struct {
 	tries                     int // all of them
 	addressTries              int
 	interims                  int
+	passed                    int // endpoints passed over because they had no room: full[:passed]
+	full                      [maxPassed]*cluster.Endpoint
 	flags                     streamFlags
 	deferred                  bool // RunTask is due; outlives the exchange, as the task does
 	tunnelUpEOF, tunnelCliEOF bool
@@ -311,7 +313,7 @@ func (s *stream) clear() {
 	s.bytesIn, s.bytesOut, s.headsOut = 0, 0, 0
 	s.reason, s.status = "", 0
 	s.where, s.reused = "", false
-	s.attempts, s.tries, s.addressTries, s.interims = 0, 0, 0, 0
+	s.attempts, s.tries, s.addressTries, s.interims, s.passed = 0, 0, 0, 0, 0
 	s.tunnelUpEOF, s.tunnelCliEOF = false, false
 }
 

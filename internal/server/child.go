@@ -244,7 +244,7 @@ func (s *Server) commit(ctx context.Context) error {
 	err = s.onAcceptors(all, (*listener.Acceptor).Renew)
 	s.serving()
 	if s.announceAt != nil {
-		s.announce(s.announceAt)
+		s.announce(s.announceAt, "the process before")
 	}
 	go func() { s.parent.Probed(errors.Join(err, s.probe(ctx))) }()
 	return nil

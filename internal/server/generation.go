@@ -250,7 +250,7 @@ func (s *Server) LateState(blobs []hotrestart.Blob) {
 		switch b.Owner {
 		case stateDrain:
 			if err := s.takeDrainState(b.Version, b.Data); err == nil {
-				s.announce(s.announceAt)
+				s.announce(s.announceAt, "the process before")
 			}
 		case stateEndpoints:
 			_ = cluster.TakeWishes(s.clusterList(), b.Version, b.Data)

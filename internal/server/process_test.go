@@ -207,7 +207,7 @@ func TestDrainAndTerminate(t *testing.T) {
 	if _, err := os.Stat(r.unix); err != nil {
 		t.Errorf("the socket's file: %v", err)
 	}
-	if _, err := r.SetDraining(true); err == nil || !strings.Contains(err.Error(), "draining") {
+	if _, err := r.SetDraining(true, ""); err == nil || !strings.Contains(err.Error(), "draining") {
 		t.Errorf("belayctl drain: %v", err)
 	}
 	if ok, why := r.Ready(); !ok { // asked before the successor took the admin socket, which serves

@@ -83,30 +83,40 @@ func (s *Server) DrainStatus() adminapi.DrainStatus {
 }
 
 // SetDraining begins or ends draining for a balancer.
-func (s *Server) SetDraining(on bool) (adminapi.DrainStatus, error) {
-	var err error
-	set := func() {
-		if st := serverState(s.state.Load()); st != serving {
-			err = errors.New("the process is " + st.String())
-			return
-		}
+func (s *Server) SetDraining(on bool, by string) (adminapi.DrainStatus, error) {
+	err := s.asMain(func() {
 		var at *time.Time
 		if on {
 			now := time.Now()
 			at = &now
 		}
-		s.announce(at)
-	}
-	if s.node == nil {
-		set()
-	} else if !s.node.Do(set) { // between two steps of a restart: the next process hears of it
-		err = errors.New("the process is stopping")
-	}
+		s.announce(at, by)
+	})
 	return s.DrainStatus(), err
 }
 
+// asMain does what an operator wants in the process that serves, between two steps
+// of a restart: the next process hears of it. An error is why it was not done.
+func (s *Server) asMain(f func()) error {
+	err := errors.New("the process is stopping")
+	run := func() {
+		if st := serverState(s.state.Load()); st != serving {
+			err = errors.New("the process is " + st.String())
+			return
+		}
+		f()
+		err = nil
+	}
+	if s.node == nil {
+		run()
+	} else {
+		s.node.Do(run)
+	}
+	return err
+}
+
 // announce has the replies announce the end of their connections, or no more.
-func (s *Server) announce(at *time.Time) {
+func (s *Server) announce(at *time.Time, by string) {
 	if old := s.announced.Load(); (old == nil) == (at == nil) {
 		return
 	}
@@ -117,7 +127,7 @@ func (s *Server) announce(at *time.Time) {
 		}
 		return nil
 	})
-	s.log.Info("drain for a balancer", "on", at != nil, "connections", s.limit.Active())
+	s.log.Info("drain for a balancer", "on", at != nil, "connections", s.limit.Active(), "by", by)
 }
 
 // stateDrain is the owner of the operator's wish to drain, which a restart does

@@ -1,13 +1,9 @@
 package server
 
 import (
-	"errors"
 	"fmt"
-	"net/netip"
 	"net/url"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"belay/internal/admin"
@@ -29,22 +25,11 @@ func (s *Server) find(name, id string) (*httpproxy.Cluster, *cluster.Endpoint, e
 				}
 				names = append(names, e.ID)
 			}
-			return nil, nil, fmt.Errorf("cluster %q has no endpoint %q; it has %s", name, id, some(names))
+			return nil, nil, admin.Unknown("endpoint", id, "cluster "+name, names)
 		}
 		names = append(names, c.Config.Name)
 	}
-	return nil, nil, fmt.Errorf("there is no cluster %q; there is %s", name, some(names))
-}
-
-// some lists a few names.
-func some(names []string) string {
-	const shown = 10
-	more := ""
-	if len(names) > shown {
-		more = fmt.Sprintf(" and %d more", len(names)-shown)
-		names = names[:shown]
-	}
-	return strings.Join(names, ", ") + more
+	return nil, nil, admin.Unknown("cluster", name, "", names)
 }
 
 // Endpoint tells of one endpoint.
@@ -57,32 +42,23 @@ func (s *Server) Endpoint(name, id string) (adminapi.Endpoint, error) {
 }
 
 // ChangeEndpoint does what an operator wants of an endpoint.
-func (s *Server) ChangeEndpoint(x adminapi.EndpointChange) (adminapi.Endpoint, error) {
+func (s *Server) ChangeEndpoint(x adminapi.EndpointChange, by string) (adminapi.Endpoint, error) {
 	_, e, err := s.find(x.Cluster, x.ID)
 	if err != nil {
 		return adminapi.Endpoint{}, err
 	}
 	wish, ok := map[string]cluster.Admin{"enable": cluster.Enable, "drain": cluster.Drain, "disable": cluster.Disable}[x.Wish]
 	if !ok {
-		return adminapi.Endpoint{}, fmt.Errorf("%q is no wish", x.Wish)
+		return adminapi.Endpoint{}, admin.InvalidError(fmt.Sprintf("%q is no wish", x.Wish))
 	}
-	set := func() {
-		if st := serverState(s.state.Load()); st != serving {
-			err = errors.New("the process is " + st.String())
-			return
-		}
+	err = s.asMain(func() {
 		var deadline time.Time
 		if x.Deadline > 0 {
 			deadline = time.Now().Add(x.Deadline)
 		}
+		s.log.Info("endpoint "+x.Wish, "cluster", x.Cluster, "endpoint", x.ID, "deadline", x.Deadline, "by", by)
 		e.SetAdmin(wish, deadline)
-		s.log.Info("endpoint "+x.Wish, "cluster", x.Cluster, "endpoint", x.ID, "deadline", x.Deadline)
-	}
-	if s.node == nil {
-		set()
-	} else if !s.node.Do(set) { // between two steps of a restart: the next process hears of it
-		err = errors.New("the process is stopping")
-	}
+	})
 	if err != nil {
 		return adminapi.Endpoint{}, err
 	}
@@ -103,6 +79,11 @@ func addHealth(x *adminapi.Endpoint, e *cluster.Endpoint, p *pinned) {
 	}
 	x.Priority, x.Share, x.Admin, x.AdminSince = e.Priority, i.Share, i.Admin.String(), moment(i.AdminAt)
 	x.Deadline, x.DrainEnded, x.Sessions = moment(i.Deadline), i.Ended, p.of(e)
+	if t := e.Cluster.Sessions; t != nil {
+		x.SessionsWithin = float64(t.Expire())
+	} else {
+		_, x.Uncounted = longestLife(p.s.used[e.Cluster.Config.Name])
+	}
 	x.Health, x.HealthSince, x.Why = i.Health.String(), moment(i.HealthAt), i.Why
 	x.Ejected, x.Ejections = moment(i.Ejected), i.Ejections
 	if !i.Ejected.IsZero() {
@@ -161,10 +142,7 @@ func (s *Server) table(name string) (*persistence.Table, error) {
 	for _, c := range s.cfg.Tables {
 		names = append(names, c.Name)
 	}
-	if len(names) == 0 {
-		return nil, fmt.Errorf("there is no table %q, nor any other", name)
-	}
-	return nil, fmt.Errorf("there is no table %q; there is %s", name, some(names))
+	return nil, admin.Unknown("table", name, "", names)
 }
 
 // filter is what a query chooses.
@@ -186,10 +164,7 @@ func (s *Server) filter(q *adminapi.TableQuery) (*persistence.Table, persistence
 		}
 		f.Endpoint, f.Any = &e.Key, true
 	}
-	f.MinIdle = uint32(q.IdleOver / time.Second)
-	if q.IdleUnder > 0 {
-		f.MaxIdle = max(1, uint32(q.IdleUnder/time.Second))
-	}
+	f.MinIdle, f.MaxIdle = seconds(q.IdleOver), seconds(q.IdleUnder)
 	return t, f, nil
 }
 
@@ -199,7 +174,7 @@ func (s *Server) TableEntries(q adminapi.TableQuery, yield func(adminapi.TableEn
 	if err != nil {
 		return err
 	}
-	now, sources := uint32(time.Now().Unix()), s.bySource(q.Name)
+	now, sources := unixNow(), s.bySource(q.Name)
 	t.Each(f, now, func(r persistence.Record) bool {
 		x := adminapi.TableEntry{Key: keyText(r.Key, sources), AgeSecond: since(now, r.FirstSeen), Idle: since(now, r.LastSeen)}
 		if e := s.byKey(r.Endpoint); e != nil {
@@ -230,33 +205,41 @@ func (s *Server) byKey(k persistence.Endpoint) *cluster.Endpoint {
 }
 
 // SetTable puts an entry into a table.
-func (s *Server) SetTable(name, key, clusterName, id string) error {
+func (s *Server) SetTable(x adminapi.TableEntry, name, by string) (adminapi.TableEntry, error) {
 	t, err := s.table(name)
 	if err != nil {
-		return err
+		return x, err
 	}
-	_, e, err := s.find(clusterName, id)
+	_, e, err := s.find(x.Cluster, x.Endpoint)
 	if err != nil {
-		return err
+		return x, err
 	}
-	k, err := s.tableKey(name, key)
+	key, err := s.tableKey(name, x.Key)
 	if err != nil {
-		return err
+		return x, err
 	}
-	now := uint32(time.Now().Unix())
-	t.Set(k, persistence.Value{Endpoint: e.Key, FirstSeen: now, LastSeen: now}, now)
-	s.log.Info("table entry set", "table", name, "key", keyText(k, s.bySource(name)), "cluster", clusterName, "endpoint", id)
-	return nil
+	x = adminapi.TableEntry{Key: keyText(key, s.bySource(name)), Cluster: x.Cluster, Endpoint: x.Endpoint}
+	err = s.asMain(func() {
+		now := unixNow()
+		t.Set(key, persistence.Value{Endpoint: e.Key, FirstSeen: now, LastSeen: now}, now)
+		s.log.Info("table entry set", "table", name, "key", x.Key, "cluster", x.Cluster, "endpoint", x.Endpoint, "by", by)
+	})
+	return x, err
 }
 
-// ClearTable drops the entries that are chosen.
-func (s *Server) ClearTable(q adminapi.TableQuery) (int, error) {
-	t, f, err := s.filter(&q)
+// ClearTable drops the entries that are chosen. A large table takes too long to
+// hold up a restart, and needs not: whoever is told of entries is told of this too.
+func (s *Server) ClearTable(q adminapi.TableQuery, by string) (int, error) {
+	_, f, err := s.filter(&q)
 	if err != nil {
 		return 0, err
 	}
-	n := t.Clear(f, uint32(time.Now().Unix()))
-	s.log.Info("table entries dropped", "table", q.Name, "entries", n)
+	if err := s.asMain(func() {}); err != nil {
+		return 0, err
+	}
+	n := s.clearTable(q.Name, f)
+	s.log.Info("table entries dropped", "table", q.Name, "entries", n, "key", q.Key, "cluster", q.Cluster, "endpoint", q.Endpoint,
+		"idle_over", q.IdleOver, "idle_under", q.IdleUnder, "by", by)
 	return n, nil
 }
 
@@ -269,48 +252,6 @@ func (s *Server) bySource(table string) bool {
 	})
 }
 
-// keyText shows a key: an address as one, else what is not visible ASCII as \xNN.
-func keyText(key []byte, sources bool) string {
-	if sources && (len(key) == 5 && key[0] == 4 || len(key) == 17 && key[0] == 6) {
-		a, _ := netip.AddrFromSlice(key[1:])
-		return a.String()
-	}
-	var b strings.Builder
-	for _, c := range key {
-		if c <= ' ' || c >= 0x7f || c == '\\' {
-			fmt.Fprintf(&b, `\x%02x`, c)
-		} else {
-			b.WriteByte(c)
-		}
-	}
-	return b.String()
-}
-
-// tableKey reads what keyText shows.
-func (s *Server) tableKey(table, text string) ([]byte, error) {
-	if s.bySource(table) {
-		if a, err := netip.ParseAddr(text); err == nil {
-			return persistence.AppendSource(nil, a.Unmap()), nil
-		}
-	}
-	var key []byte
-	for rest := text; rest != ""; {
-		if rest[0] != '\\' {
-			key, rest = append(key, rest[0]), rest[1:]
-			continue
-		}
-		if len(rest) < 4 || rest[1] != 'x' {
-			return nil, fmt.Errorf(`key %q: a "\" is written \x5c, and begins \xNN`, text)
-		}
-		c, err := strconv.ParseUint(rest[2:4], 16, 8)
-		if err != nil {
-			return nil, fmt.Errorf(`key %q: %q is not \xNN`, text, rest[:4])
-		}
-		key, rest = append(key, byte(c)), rest[4:]
-	}
-	return key, nil
-}
-
 // pinned counts sessions by the endpoint that they lead to: those with tokens that
 // were seen lately, and the entries of tables. Each table is counted once.
 type pinned struct {
@@ -320,7 +261,7 @@ type pinned struct {
 }
 
 func (s *Server) newPinned() *pinned {
-	return &pinned{s, uint32(time.Now().Unix()), make(map[*persistence.Table]map[uint64]int)}
+	return &pinned{s, unixNow(), make(map[*persistence.Table]map[uint64]int)}
 }
 
 // of is how many sessions lead to an endpoint.

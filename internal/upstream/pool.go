@@ -128,7 +128,10 @@ func (p *Pool) Acquire(o transport.Owner, w *Waiter, grant func(*Conn, error), w
 			return p.dial(o, p.nameOf(want), want.Origin)
 		}
 	}
-	if want.NoWait || len(p.waiting) >= p.cfg.MaxPending {
+	if want.NoWait {
+		return nil, ErrPendingFull
+	}
+	if len(p.waiting) >= p.cfg.MaxPending {
 		p.env.Shard.Inc(p.st.PendingRefused)
 		return nil, ErrPendingFull
 	}

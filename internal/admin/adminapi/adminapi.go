@@ -96,10 +96,21 @@ type Cluster struct {
 	Endpoints  []Endpoint `json:"endpoints"`
 }
 
-// The states of an endpoint that takes new sessions.
+// The states of an endpoint. Readers must expect others.
 const (
-	StateUp       = "healthy"
-	StateDegraded = "degraded" // only where none is healthy
+	StateUp         = "healthy"
+	StateDegraded   = "degraded"   // gets new sessions only where none is healthy
+	StateDraining   = "draining"   // gets pinned sessions only
+	StateUnhealthy  = "unhealthy"  // checks fail, or its replies were errors
+	StateDisabled   = "disabled"   // gets nothing: the operator wants that, or its drain is over
+	StateUnresolved = "unresolved" // its name has no address
+)
+
+// What the operator may want of an endpoint.
+const (
+	AdminEnabled  = "enabled"
+	AdminDraining = "draining"
+	AdminDisabled = "disabled"
 )
 
 // Up reports whether an endpoint can be given new sessions.
@@ -111,16 +122,21 @@ type Endpoint struct {
 	Address   string   `json:"address"`             // as configured
 	Addresses []string `json:"addresses,omitempty"` // what the name resolves to now
 	Weight    int      `json:"weight"`              // 0: no new sessions
-	State     string   `json:"state"`               // StateUp, StateDegraded, "draining", "unhealthy", "disabled", "unresolved"
+	State     string   `json:"state"`               // one of State…
 	Priority  int      `json:"priority,omitempty"`  // 0 is preferred
 	Share     float64  `json:"share"`               // of its weight, below 1 in a slow start
 
-	Admin       string     `json:"admin"`                 // what the operator wants: "enabled", "draining", "disabled"
-	AdminSince  *time.Time `json:"admin_since,omitempty"` // absent: as configured
-	Deadline    *time.Time `json:"drain_deadline,omitempty"`
-	DrainEnded  bool       `json:"drain_ended,omitempty"`
-	Sessions    int        `json:"sessions"` // pinned ones that were seen in the last max_idle, and those of its tables
-	Health      string     `json:"health"`   // of active checks: "unknown", "healthy", "degraded", "unhealthy"
+	Admin      string     `json:"admin"`                 // what the operator wants: one of Admin…
+	AdminSince *time.Time `json:"admin_since,omitempty"` // absent: as configured
+	Deadline   *time.Time `json:"drain_deadline,omitempty"`
+	DrainEnded bool       `json:"drain_ended,omitempty"` // no session was left, or the deadline came
+	Sessions   int        `json:"sessions"`              // pinned ones that were seen in the last max_idle, and those of its tables
+	// SessionsWithin is that max_idle; 0: there is none.
+	SessionsWithin float64 `json:"sessions_within_seconds,omitempty"`
+	// Uncounted says that Sessions is not all: track_sessions is 0.
+	Uncounted bool `json:"sessions_uncounted,omitempty"`
+
+	Health      string     `json:"health"` // of active checks: "unknown", "healthy", "degraded", "unhealthy"
 	HealthSince *time.Time `json:"health_since,omitempty"`
 	Why         string     `json:"why,omitempty"` // of the last check that failed, or of the ejection
 	Ejected     *time.Time `json:"ejected_until,omitempty"`

@@ -108,7 +108,8 @@ func (c *Client) Tables(ctx context.Context) (l []Table, err error) {
 }
 
 // TableEntries calls yield with the entries that are chosen, in no order, until it
-// returns an error. There may be millions: none is kept.
+// returns an error. There may be millions: none is kept. A daemon that stops in the
+// middle is an error.
 func (c *Client) TableEntries(ctx context.Context, q TableQuery, yield func(TableEntry) error) error {
 	body, err := c.open(ctx, PathTable, q.values())
 	if err != nil {
@@ -119,7 +120,7 @@ func (c *Client) TableEntries(ctx context.Context, q TableQuery, yield func(Tabl
 	for {
 		var e TableEntry
 		switch err := d.Decode(&e); {
-		case errors.Is(err, io.EOF):
+		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 			return errors.New("the reply ends before its end mark: belayd stopped meanwhile")
 		case err != nil:
 			return c.explain(err)
@@ -132,10 +133,13 @@ func (c *Client) TableEntries(ctx context.Context, q TableQuery, yield func(Tabl
 	}
 }
 
-// SetTable puts an entry into a table.
-func (c *Client) SetTable(ctx context.Context, name, key, cluster, endpoint string) error {
-	_, err := c.request(ctx, http.MethodPost, PathTable, url.Values{"name": {name}, "key": {key}, "cluster": {cluster}, "endpoint": {endpoint}})
-	return err
+// SetTable puts an entry into a table and says how it is then.
+func (c *Client) SetTable(ctx context.Context, name, key, cluster, endpoint string) (e TableEntry, err error) {
+	data, err := c.request(ctx, http.MethodPost, PathTable, url.Values{"name": {name}, "key": {key}, "cluster": {cluster}, "endpoint": {endpoint}})
+	if err == nil {
+		err = c.decode(PathTable, data, &e)
+	}
+	return e, err
 }
 
 // Cleared is the reply to a DELETE of entries.
