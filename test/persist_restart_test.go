@@ -101,8 +101,7 @@ func bothModes(t *testing.T) *shop {
 
 func cookieSession() *stay { return &stay{path: "/cookie", header: "X-None: 1"} }
 func tableSession(n int64) *stay {
-	_ = fmt.Sprint(n)
-	return cookieSession()
+	return &stay{path: "/table", header: fmt.Sprintf("X-User: user%d", n)}
 }
 
 // 1000 sessions by cookies and 1000 in a stick table over 20 hot restarts under

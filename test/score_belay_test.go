@@ -29,7 +29,12 @@ func (p *belayed) config(bind string, want setup) string {
 	b.WriteString("retry = { on = [\"connect-failure\"], attempts = 3, backoff = \"1ms\" }\n")
 	b.WriteString("[cluster.back]\nendpoints = [\n")
 	for _, m := range want.servers {
-		fmt.Fprintf(&b, "  { id = %q, address = %q, weight = %d, generation = %d, max_connections = %d },\n", m.id, m.addr, m.weight, m.generation, want.limit)
+		priority := 0
+		if m.backup {
+			priority = 1
+		}
+		fmt.Fprintf(&b, "  { id = %q, address = %q, weight = %d, generation = %d, max_connections = %d, priority = %d },\n",
+			m.id, m.addr, m.weight, m.generation, want.limit, priority)
 	}
 	b.WriteString("]\n")
 	if want.queue > 0 {
@@ -42,7 +47,14 @@ func (p *belayed) config(bind string, want setup) string {
 	if want.window {
 		b.WriteString("first_request_window = \"1s\"\n")
 	}
-	fmt.Fprintf(&b, "[cluster.back.persistence.cookie]\nname = %q\n", pinCookie)
+	switch want.table {
+	case "":
+		fmt.Fprintf(&b, "[cluster.back.persistence.cookie]\nname = %q\n", pinCookie)
+	case "APP":
+		b.WriteString("[cluster.back.persistence.table]\nname = \"users\"\nkey = [{ cookie = \"APP\" }]\nlearn = { cookie = \"APP\" }\n[table.users]\n")
+	default:
+		fmt.Fprintf(&b, "[cluster.back.persistence.table]\nname = \"users\"\nkey = [{ header = %q }]\n[table.users]\n", want.table)
+	}
 	if want.check {
 		b.WriteString("[cluster.back.health_check]\ntype = \"tcp\"\ninterval = \"100ms\"\ntimeout = \"1s\"\nfall = 1\nrise = 1\n")
 	}
@@ -87,9 +99,10 @@ func wish(t *testing.T, d *harness.Daemon, cluster, id, verb string) {
 	}
 }
 
-func (p *belayed) waitDown(s *stage, id string) {
+func (p *belayed) waitState(s *stage, id string, up bool) {
 	s.Helper()
-	harness.Eventually(s, patience, "belay finds "+id+" down", func() bool { return endpointState(s.T, p.d, "back", id) == "unhealthy" })
+	want := map[bool]string{false: "unhealthy", true: "healthy"}[up]
+	harness.Eventually(s, patience, "belay finds "+id+" "+want, func() bool { return endpointState(s.T, p.d, "back", id) == want })
 }
 
 // endpointState is the state that the admin API tells of an endpoint.

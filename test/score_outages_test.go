@@ -16,9 +16,24 @@ func outages() []scenario {
 			b := s.pinnedTo("e1")
 			other := s.pinnedTo("e0")
 			s.apps["e1"].Stop()
-			s.proxy.waitDown(s, want.servers[1].id)
+			s.proxy.waitState(s, want.servers[1].id, false)
 			s.moves(b, "e1")
 			s.stays(other, "e0")
+		}},
+		{"on a backup", "a session stays on the backup when the others are up again", func(s *stage) {
+			want := s.begin(2, checked, func(w *setup) { w.servers[1].backup = true })
+			b := s.pinnedTo("e0")
+			s.apps["e0"].Stop()
+			s.proxy.waitState(s, "e0", false)
+			s.moves(b, "e0")
+			s.apps["e0"] = harness.NewAppAt(s, "e0", want.servers[0].addr)
+			s.proxy.waitState(s, "e0", true)
+			s.stays(b, "e1")
+			for range 6 {
+				if _, at := s.pinned(); at != "e0" {
+					s.fail("a new session is on the backup")
+				}
+			}
 		}},
 		{"unreachable, not marked", "the request is tried again elsewhere, and the session is pinned there", func(s *stage) {
 			s.begin(3)

@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -22,13 +23,15 @@ type setup struct {
 	queue   int      // requests that wait for such a connection; 0: any number
 	window  bool     // what one source asks at a time for the first time is kept together
 	detour  bool     // a session comes back when its server is there again
+	table   string   // in place of the cookie a stick table: "X-User", by that header, or "APP", by the application's cookie, from its reply on
 }
 
 // member is one server of it.
 type member struct {
 	id, addr   string
-	weight     int // 0: no new session
-	generation int // changed when another server takes over the id
+	weight     int  // 0: no new session
+	generation int  // changed when another server takes over the id
+	backup     bool // gets sessions only while no other server is up
 }
 
 // balancer is a proxy that the scenarios are played with.
@@ -39,8 +42,8 @@ type balancer interface {
 	addr() string
 	// drain lets a server have the sessions it has and no new ones.
 	drain(s *stage, id string)
-	// waitDown waits until the proxy itself has found that a server is down.
-	waitDown(s *stage, id string)
+	// waitState waits until the proxy itself has found that a server is up, or down.
+	waitState(s *stage, id string, up bool)
 	// crash is kill -9 and a start.
 	crash(s *stage)
 	// twin starts a second machine for the same sessions and returns its address.
@@ -72,7 +75,7 @@ type scenario struct {
 
 // scenarios are the rows, in order.
 func scenarios() []scenario {
-	return append(append(outages(), cookies()...), changes()...)
+	return slices.Concat(outages(), cookies(), changes(), tables())
 }
 
 // result is a cell of the table.
@@ -162,8 +165,8 @@ func table(rows []scenario, results [][]result) string {
 		"✓ does what the row says, ✗ does not, – does not have it.\n\n" +
 		"HAProxy has `cookie SRV insert indirect nocache`, `option redispatch` and static cookie\n" +
 		"values; belay has `persistence.cookie` and a retry of refused connections. Where a row is\n" +
-		"about more, belay has `first_request_window`, `policy = \"detour\"` or `max_pending`, and\n" +
-		"HAProxy `maxqueue`.\n\n" +
+		"about more, belay has `first_request_window`, `policy = \"detour\"`, `max_pending` or\n" +
+		"`persistence.table`, and HAProxy `maxqueue` or a `stick-table` with a local peer.\n\n" +
 		"- belay: this version\n")
 	for _, c := range contenders[1:] {
 		fmt.Fprintf(&b, "- %s: %s\n", c.name, version(c.name))

@@ -24,6 +24,9 @@ type HAProxy struct {
 	log    *os.File
 }
 
+// HAProxyPeer is the name of the process among peers; -L gives it.
+const HAProxyPeer = "node"
+
 // haproxyHead is before every configuration; expose-fd hands listeners to a
 // successor, as the program's own manual tells for a reload that loses nothing.
 const haproxyHead = `global
@@ -64,7 +67,7 @@ func (h *HAProxy) write(config string) {
 // start runs a process and waits until it is the one that answers.
 func (h *HAProxy) start(args ...string) {
 	h.t.Helper()
-	cmd := exec.Command("haproxy", append([]string{"-db", "-f", h.Dir + "/haproxy.cfg"}, args...)...)
+	cmd := exec.Command("haproxy", append([]string{"-db", "-L", HAProxyPeer, "-f", h.Dir + "/haproxy.cfg"}, args...)...)
 	cmd.Stdout, cmd.Stderr = h.log, h.log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := start(cmd); err != nil {
