@@ -18,8 +18,8 @@ import (
 // The newer one asks, so that nobody asks who does not know how, and one that
 // refuses the message as unknown is not asked again.
 
-// exchangeInterval is how often one process asks another, and with it how long
-// what one has learnt may be unknown to the other.
+// exchangeInterval is how often one process asks another. What cannot wait so long is
+// told at once, by Tell.
 const exchangeInterval = 100 * time.Millisecond
 
 // exchange is the state of it on one connection; the node's goroutine has it, or
@@ -27,6 +27,7 @@ const exchangeInterval = 100 * time.Millisecond
 type exchange struct {
 	link Link
 	busy bool // a call is under way
+	more bool // and there is something new since
 	deaf bool // the other process does not know the message
 }
 
@@ -53,13 +54,33 @@ func (n *Node) exchangeAll() {
 	}
 }
 
+// Tell has all that this process serves beside hear soon of what it has learnt: also
+// who drains tells main, and a parent its child, who else are asked. It may be called
+// from any goroutine.
+func (n *Node) Tell() {
+	n.post(func() {
+		if n.telling {
+			return
+		}
+		n.exchangeAll()
+		if n.main != nil {
+			n.exchange(n.main)
+		}
+		if a := n.attempt; a != nil && a.child != nil && a.child.exchange.link != nil { // it has asked, so it knows how
+			n.exchange(a.child)
+		}
+	})
+}
+
 // exchange tells and asks without waiting. A process that does not answer is not
 // asked again: what it has not read would pile up.
 func (n *Node) exchange(c *Conn) {
 	x := &c.exchange
 	if x.busy || x.deaf || c.Err() != nil {
+		x.more = x.busy
 		return
 	}
+	x.more = false
 	list, more := n.link(c).Next()
 	x.busy = true
 	go func() {
@@ -76,7 +97,7 @@ func (n *Node) exchange(c *Conn) {
 			}
 			reply := m.GetExchangeReply()
 			n.link(c).Take(fromBlobs(reply.GetBlobs()))
-			if more || reply.GetMore() {
+			if more || x.more || reply.GetMore() {
 				n.exchange(c)
 			}
 		})

@@ -3,6 +3,7 @@ package httpproxy
 import (
 	"bytes"
 	"crypto/rand"
+	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
 
@@ -144,7 +145,7 @@ func (s *stream) endpointSets(k *tokenPin) (stays bool) {
 func (s *stream) wrapCookies(p *pinPlan, k *tokenPin) {
 	found := false
 	s.resp.Header.Values(header.SetCookie, func(line []byte) bool {
-		found = persistence.SetCookieIs(line, k.name)
+		found = k.wraps(line)
 		return !found
 	})
 	if !found {
@@ -152,6 +153,9 @@ func (s *stream) wrapCookies(p *pinPlan, k *tokenPin) {
 	}
 	token := s.mint(s.w.token2[:0], p, k)
 	s.rewriteSetCookies(func(dst, line []byte) []byte {
+		if !k.wraps(line) {
+			return append(dst, line...)
+		}
 		if k.wrap == wrapPrefix {
 			dst, _ = persistence.AppendPrefixed(dst, line, k.name, token)
 		} else {
@@ -159,6 +163,17 @@ func (s *stream) wrapCookies(p *pinPlan, k *tokenPin) {
 		}
 		return dst
 	})
+}
+
+// wraps reports whether a Set-Cookie line gets the token. One that it would make longer
+// than browsers keep does not: better the pin is lost than the application's session.
+func (k *tokenPin) wraps(line []byte) bool {
+	v := persistence.SetCookieValue(line, k.name)
+	n := len(v)
+	if k.wrap == wrapEnvelope {
+		n = base64.RawURLEncoding.EncodedLen(n)
+	}
+	return len(v) > 0 && string(v) != `""` && len(k.name)+persistence.TokenSize+1+n <= persistence.MaxAppValue
 }
 
 // rewriteSetCookies has edit append each Set-Cookie line as it is to be; nothing

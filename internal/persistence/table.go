@@ -34,6 +34,11 @@ type Value struct {
 // two seldom meet. What a shard holds has no pointers inside: the garbage
 // collector sees a few hundred slices, whatever the number of entries.
 type Table struct {
+	// News, if not nil, gets a value, if it has room, when Store has put a key on an
+	// endpoint where it was not: somebody else may want to hear of it soon. Set before
+	// the first use.
+	News chan<- struct{}
+
 	size   int64
 	expire uint32
 	seed   maphash.Seed // drawn per process, so that keys cannot be chosen to collide
@@ -151,17 +156,32 @@ func (t *Table) Store(key []byte, e Endpoint, now uint32) {
 	s.Lock()
 	if i := s.find(key, h); i != none {
 		x := s.at(i)
-		if x.endpoint() != e || !t.live(x, now) {
+		moved := x.endpoint() != e || !t.live(x, now)
+		if moved {
 			x.id, x.generation, x.first = e.ID, e.Generation, now
 		}
 		x.last = max(x.last, now)
 		s.touch(i)
 		x.referenced, x.imported = true, false
 		s.Unlock()
+		if moved {
+			t.tell()
+		}
 		return
 	}
 	t.insertLocked(s, key, h, Value{Endpoint: e, FirstSeen: now, LastSeen: now}, now)
 	s.Unlock()
+	t.tell()
+}
+
+func (t *Table) tell() {
+	if t.News == nil {
+		return
+	}
+	select {
+	case t.News <- struct{}{}:
+	default:
+	}
 }
 
 // Claim gives the endpoint that a key was stored with if that is less than window

@@ -58,6 +58,7 @@ func (s *Server) openTables() error {
 		if err != nil {
 			return fmt.Errorf("table.%s: %w", c.Name, err)
 		}
+		t.News = s.news
 		s.tables[c.Name] = t
 	}
 	return nil

@@ -30,6 +30,32 @@ func (s *Server) keepHouse(ctx context.Context) {
 	}
 }
 
+// newsPause is how long a piece of news may wait for others, so that a burst is one
+// message.
+const newsPause = time.Millisecond
+
+// tellNews has the other processes of the chain hear of what the tables learn: a client
+// that is redirected after its login may come back to another process at once.
+func (s *Server) tellNews(ctx context.Context) {
+	pause := time.NewTimer(0)
+	defer pause.Stop()
+	<-pause.C
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.news:
+		}
+		pause.Reset(newsPause)
+		select {
+		case <-ctx.Done():
+			return
+		case <-pause.C:
+		}
+		s.node.Tell()
+	}
+}
+
 // housekeeper knows when what is to be done next.
 type housekeeper struct {
 	drains time.Time

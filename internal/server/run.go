@@ -107,7 +107,7 @@ func create(o Options, parent *hotrestart.Parent) (*Server, error) {
 }
 
 func newServer(cfg *config.Config, version string, parent *hotrestart.Parent) *Server {
-	s := &Server{cfg: cfg, version: version, started: time.Now(), parent: parent, credentials: -1, commands: make(chan func(), 16), log: slog.New(slog.DiscardHandler)}
+	s := &Server{cfg: cfg, version: version, started: time.Now(), parent: parent, credentials: -1, commands: make(chan func(), 16), news: make(chan struct{}, 1), log: slog.New(slog.DiscardHandler)}
 	s.origin = s.started
 	s.turns.turned = make(chan struct{}, 1)
 	s.service.open(s, parent)

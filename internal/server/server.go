@@ -49,6 +49,7 @@ type Server struct {
 	keyring *persistence.Keyring          // nil: no cluster's sessions have tokens
 	tables  map[string]*persistence.Table // by config.Table.Name
 	keys    keyParts
+	news    chan struct{} // a table has learnt something that other processes need at once
 
 	used      map[string][]*config.Persistence // by cluster, see persistenceUsed
 	tracked   map[string]tracked               // by cluster
@@ -322,6 +323,9 @@ func (s *Server) start(ctx context.Context) error {
 	s.startHealth(ctx)
 	s.watchKeyring(ctx)
 	go s.keepHouse(ctx)
+	if len(s.tables) > 0 && s.node != nil {
+		go s.tellNews(ctx)
+	}
 	go trimMemory(ctx)
 	for _, w := range s.workers {
 		s.running.Add(1)
