@@ -132,7 +132,8 @@ type Token struct {
 	raw   [rawSize + 3]byte // room for what a decoder may write past the end
 	plain [plainSize]byte
 
-	cache []opened
+	remembers bool
+	cache     []opened // made when first needed
 }
 
 // opened is a token that was found authentic. Under the same ring and binding
@@ -148,19 +149,22 @@ type opened struct {
 	last     uint32
 }
 
-// cacheBits is the logarithm of how many tokens a worker remembers, 32 KiB.
-const cacheBits = 8
+// cacheBits is the logarithm of how many tokens a worker remembers, some 300 KiB.
+const cacheBits = 11
 
 // NewToken makes a Token that remembers the last tokens it opened, for a worker:
 // a browser sends the same one with each of its requests, and deciphering is most
 // of what a request with a cookie costs. The zero Token works without.
-func NewToken() *Token { return &Token{cache: make([]opened, 1<<cacheBits)} }
+func NewToken() *Token { return &Token{remembers: true} }
 
 // slot is the place of a text in the cache, nil if there is no cache. The bytes
 // that choose it are of the nonce, so tokens are spread.
 func (t *Token) slot(text []byte) *opened {
 	if t.cache == nil {
-		return nil
+		if !t.remembers {
+			return nil
+		}
+		t.cache = make([]opened, 1<<cacheBits)
 	}
 	return &t.cache[binary.LittleEndian.Uint32(text[8:])*0x9e3779b1>>(32-cacheBits)]
 }
