@@ -97,6 +97,9 @@ func note(e *adminapi.Endpoint) string {
 	case e.Admin == adminapi.AdminDraining && e.Deadline != nil:
 		parts = append(parts, "until "+moment(e.Deadline))
 	}
+	if e.Weight == 0 {
+		parts = append(parts, "pinned sessions only")
+	}
 	why := e.Why
 	if e.Ejected != nil {
 		why = fmt.Sprintf("ejected until %s", moment(e.Ejected))

@@ -38,6 +38,7 @@ func troubled() []adminapi.Endpoint {
 			Ejected: at(20), Ejections: 3, Why: "5 errors in a row",
 		},
 		{ID: "h", Address: "10.0.0.8:8080", Weight: 1, Share: 1, State: adminapi.StateDegraded, Health: "degraded", Admin: adminapi.AdminEnabled, Why: "status 429"},
+		{ID: "i", Address: "10.0.0.9:8080", Share: 1, State: adminapi.StateUp, Health: "unknown", Admin: adminapi.AdminEnabled},
 	}
 }
 
@@ -133,7 +134,7 @@ func TestEndpointJSON(t *testing.T) {
 	socket := d.serve(t)
 	_, stdout, _ := belayctl(t, socket, "endpoint", "list", "app", "--json")
 	var list []clusterEndpoint
-	if err := json.Unmarshal([]byte(stdout), &list); err != nil || len(list) != 8 || list[3].Cluster != "app" || list[3].Sessions != 3 || list[3].Deadline == nil {
+	if err := json.Unmarshal([]byte(stdout), &list); err != nil || len(list) != 9 || list[3].Cluster != "app" || list[3].Sessions != 3 || list[3].Deadline == nil {
 		t.Errorf("%v: %s", err, stdout)
 	}
 	_, stdout, _ = belayctl(t, socket, "endpoint", "drain", "app", "a", "--json")

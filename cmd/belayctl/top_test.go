@@ -137,7 +137,7 @@ func TestTopOnce(t *testing.T) {
 	if err := json.Unmarshal([]byte(stdout), &l); status != exitOK || stderr != "" || err != nil {
 		t.Fatalf("status %d, %q, %q, %v", status, stdout, stderr, err)
 	}
-	if strings.Count(stdout, "\n") != 1 || l.Seconds < 0.05 || len(l.Endpoints) != 8 || l.Endpoints[0].RequestRate != 0 || l.PID != 4711 {
+	if strings.Count(stdout, "\n") != 1 || l.Seconds < 0.05 || len(l.Endpoints) != 9 || l.Endpoints[0].RequestRate != 0 || l.PID != 4711 {
 		t.Errorf("%s", stdout)
 	}
 	status, stdout, _ = belayctl(t, socket, "top", "-n", "2", "-i", "100ms")

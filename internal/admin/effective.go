@@ -62,6 +62,10 @@ func effective(c *config.Config) table {
 	for _, cl := range c.Clusters {
 		clusters = append(clusters, member{cl.Name, clusterTable(cl)})
 	}
+	tables := make(table, 0, len(c.Tables))
+	for _, x := range c.Tables {
+		tables = append(tables, member{x.Name, stickTable(x)})
+	}
 	return table{
 		{"server", append(fields(&c.Server, "TLS"), member{"tls", serverTLSTable(&c.Server.TLS)})},
 		{"admin", adminTable(&c.Admin)},
@@ -69,6 +73,8 @@ func effective(c *config.Config) table {
 		{"hot_restart", hotRestartTable(&c.HotRestart)},
 		{"listener", listeners},
 		{"cluster", clusters},
+		{"table", tables},
+		{"persistence", keysTable(&c.Keys)},
 	}
 }
 
@@ -140,7 +146,10 @@ func clustersTable(shares []config.WeightedCluster) table {
 // routeTable leaves out what is not set: most keys of a route exclude others or
 // leave a decision to the listener or the cluster.
 func routeTable(r *config.Route) table {
-	t := given(fields(r, "Index", "Headers", "Clusters", "Respond", "Redirect", "Upgrade", "PathRewrite", "RequestHeaders", "ResponseHeaders", "Retry"))
+	t := given(fields(r, "Index", "Headers", "Clusters", "Respond", "Redirect", "Upgrade", "PathRewrite", "RequestHeaders", "ResponseHeaders", "Retry", "Persistence"))
+	if r.Persistence != nil {
+		t = append(t, member{"persistence", persistenceTable(r.Persistence)})
+	}
 	if len(r.Headers) > 0 {
 		t = append(t, member{"headers", list(r.Headers, func(h *config.HeaderMatch) table {
 			m := given(fields(h))
@@ -231,7 +240,8 @@ func retryNames(on config.RetryOn) []string {
 }
 
 func clusterTable(c *config.Cluster) table {
-	t := fields(c, "Name", "Endpoints", "TLS", "ProxyProtocol")
+	t := fields(c, "Name", "Endpoints", "TLS", "ProxyProtocol", "Hash", "Persistence", "HealthCheck", "Outlier")
+	t = append(t, clusterHealthTable(c)...)
 	t = append(t, member{"proxy_protocol", [...]string{"off", "v1", "v2"}[c.ProxyProtocol]})
 	if c.TLS != nil {
 		t = append(t, member{"tls", clusterTLSTable(c.TLS)})

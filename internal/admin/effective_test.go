@@ -150,6 +150,25 @@ idle_timeout = "0s"
 endpoints = [{ address = "10.0.0.1:80" }, { id = "six", address = "[2001:db8::1]:80", weight = 0 }, { address = "unix:/run/a.sock" }, { address = "app.internal:80" }]
 [cluster.lone]
 endpoints = [{ address = "10.0.0.1:80" }]
+[cluster.sticky]
+endpoints = [{ address = "10.0.0.1:80", generation = 4294967295, priority = 2, max_connections = 7 }]
+balance = "ring_hash"
+hash = { on = [{ header = "X-A", terminal = true }, { cookie = "c", ttl = "0s", path = "/p" }, { query = "q" }], table_size = 1000, max_load = 1.5 }
+slow_start = "30s"
+panic_threshold = 40
+persistence = { policy = "strict", strict_status = 421, retry_after = "0s", full = "policy", first_request_window = "2s", debug_header = "X-D", cookie = { mode = "prefix", name = "JSESSIONID", max_age = "1h" }, table = { name = "t", key = [{ source = true }], learn = { header = "X-S" }, track = false } }
+health_check = { type = "tls", host = "a.example", port = 8443, interval_down = "7s" }
+outlier = { on = ["reset"], success_rate = 1.9, max_ejected_percent = 50 }
+[cluster.insert]
+endpoints = [{ address = "10.0.0.1:80" }]
+persistence = { policy = "detour", grace = "10s", cookie = { name = "__Host-b", secure = "always", same_site = "none", partitioned = true, keep_over_end = true, preserve = true }, header = { name = "X-S", mode = "envelope" } }
+health_check = { path = "/h?a=1", headers = { X-P = "1" }, status = [204], degraded_status = ["500-599"], body = "^ok$" }
+[table.t]
+size = 5
+store = "rediss://redis:6379/3"
+store_prefix = "p:"
+[persistence]
+keyring = "credential:ring"
 `
 
 // TestEffectiveReadsBack holds that what is shown is the configuration: config

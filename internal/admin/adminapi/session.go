@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -119,9 +120,12 @@ func (c *Client) TableEntries(ctx context.Context, q TableQuery, yield func(Tabl
 	d := json.NewDecoder(bufio.NewReader(body))
 	for {
 		var e TableEntry
+		var syntax *json.SyntaxError
 		switch err := d.Decode(&e); {
 		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 			return errors.New("the reply ends before its end mark: belayd stopped meanwhile")
+		case errors.As(err, &syntax):
+			return fmt.Errorf("%s does not speak belay's admin API: reply to %s: %w", c.socket, PathTable, err)
 		case err != nil:
 			return c.explain(err)
 		case e.Key == "": // the end mark
