@@ -1,6 +1,8 @@
 package test
 
 import (
+	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -13,20 +15,22 @@ import (
 // which does not move the age. One shop plays all of it, since it takes its time.
 func TestPersistIdleAndAge(t *testing.T) {
 	t.Parallel()
-	idle, aged := newShop(t, 3), newShop(t, 3)
+	idle, aged, both := newShop(t, 3), newShop(t, 3), newShop(t, 3)
 	idle.cookie = "max_idle = \"4s\"\nmax_age = \"0s\""
 	aged.cookie = "max_idle = \"0s\"\nmax_age = \"4s\""
-	for _, s := range []*shop{idle, aged} {
+	both.cookie = "max_idle = \"3s\"\nmax_age = \"4s\"\nkeep_over_end = true"
+	for _, s := range []*shop{idle, aged, both} {
 		s.keys += "\nskew = \"0s\""
 		s.open()
 	}
-	left, used, old := idle.pinned("e1"), idle.pinned("e2"), aged.pinned("e1")
+	left, used, old, busy := idle.pinned("e1"), idle.pinned("e2"), aged.pinned("e1"), both.browser()
 	began := time.Now()
 	first := used.Cookie("SRV")
 	var wg sync.WaitGroup
 	wg.Go(func() { refreshed(idle, used, "e2", began) })
 	wg.Go(func() { ends(idle, left, "idle", began) })
 	wg.Go(func() { ends(aged, old, "aged", began) })
+	wg.Go(func() { ages(both, busy) })
 	wg.Wait()
 	if used.Cookie("SRV") == first {
 		t.Error("the cookie was never set anew")
@@ -78,4 +82,42 @@ func ends(s *shop, b *harness.Browser, reason string, began time.Time) {
 		time.Sleep(100 * time.Millisecond) // between two looks
 		path = newPath()
 	}
+}
+
+// ages uses a session all the time and wants it to end all the same, and the browser
+// to be told at each refresh how long it may keep the cookie.
+func ages(s *shop, b *harness.Browser) {
+	began := time.Now()
+	refreshes := 0
+	for time.Since(began) < 8*time.Second {
+		path := newPath()
+		a, err := b.Get(path)
+		if err != nil {
+			s.t.Error(err)
+			return
+		}
+		at := time.Since(began)
+		r := s.d.WaitPath(path)
+		age := 0
+		if c := a.Cookies("SRV"); len(c) == 1 {
+			_, _ = fmt.Sscanf(c[0][strings.LastIndex(c[0], "=")+1:], "%d", &age)
+		}
+		switch found, done := r.Str("persistence"), r.Str("persistence_outcome"); {
+		case found == "aged":
+			if at < 3900*time.Millisecond || done != "minted" || age != 3 {
+				s.t.Errorf("aged after %v, Max-Age %d: %v", at, age, r)
+			}
+			if refreshes == 0 {
+				s.t.Error("it was never refreshed before")
+			}
+			return
+		case done == "refreshed":
+			refreshes++
+			if left := 4*time.Second - at; age < 1 || age > 3 || time.Duration(age)*time.Second > left+time.Second {
+				s.t.Errorf("refreshed after %v with Max-Age %d", at, age)
+			}
+		}
+		time.Sleep(100 * time.Millisecond) // a pace, not a wait
+	}
+	s.t.Error("a session that is used does not end")
 }

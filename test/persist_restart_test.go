@@ -14,10 +14,9 @@ import (
 
 // stay is a session that a load uses over and over.
 type stay struct {
-	path   string   // says which listener's route it takes
-	header string   // what the client brings
-	at     string   // where it belongs
-	jar    []string // that header, before the first reply
+	path   string // says which listener's route it takes
+	header string // what the client brings
+	at     string // where it belongs
 }
 
 // visitor is a client of a load. It has one connection as long as belay keeps it, or
