@@ -2,6 +2,7 @@ package httpproxy
 
 import (
 	"encoding/binary"
+	"slices"
 	"time"
 
 	"belay/internal/cluster"
@@ -65,6 +66,9 @@ func (s *stream) chooseCluster() bool {
 	i := -1
 	if r.pinned {
 		i = s.findPin()
+	}
+	if x := s.c.shared; i < 0 && x != nil {
+		i = slices.Index(r.pins, x.plan)
 	}
 	if i < 0 {
 		i = 0
