@@ -19,13 +19,15 @@ const (
 
 // exchange is one proxied request over a running server, without allocating.
 type exchange struct {
-	client net.Conn
-	buf    []byte
+	client  net.Conn
+	message []byte
+	buf     []byte
 }
 
 // startForExchange runs a whole server between a client's and a backend's
-// connection. Access log lines go to a file if log is set.
-func startForExchange(tb testing.TB, log string) *exchange {
+// connection. Access log lines go to a file if log is set; tables are added to the
+// configuration.
+func startForExchange(tb testing.TB, log, tables string) *exchange {
 	tb.Helper()
 	backend, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -64,7 +66,8 @@ request_headers = { set = { X-Static = "yes" } }
 [cluster.back]
 balance = "least_request"
 endpoints = [{ id = "a", address = %q }]
-`, log, addr, backend.Addr()))
+%s
+`, log, addr, backend.Addr(), tables))
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -83,7 +86,7 @@ endpoints = [{ id = "a", address = %q }]
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() { c.Close() })
-	return &exchange{client: c, buf: make([]byte, 4096)}
+	return &exchange{client: c, message: []byte(allocRequest), buf: make([]byte, 4096)}
 }
 
 // answer replies to every head it reads.
@@ -106,10 +109,19 @@ func answer(c net.Conn) {
 	}
 }
 
-var allocMessage = []byte(allocRequest)
+// keep has the requests that follow bring the cookie that the first reply sets.
+func (x *exchange) keep(tb testing.TB) {
+	x.once(tb)
+	_, cookie, ok := bytes.Cut(x.buf, []byte("Set-Cookie: "))
+	cookie, _, _ = bytes.Cut(cookie, []byte(";"))
+	if !ok {
+		tb.Fatalf("no cookie in %q", x.buf)
+	}
+	x.message = bytes.Replace(x.message, []byte("Cookie: a=b"), append([]byte("Cookie: a=b; "), cookie...), 1)
+}
 
 func (x *exchange) once(tb testing.TB) {
-	if _, err := x.client.Write(allocMessage); err != nil {
+	if _, err := x.client.Write(x.message); err != nil {
 		tb.Fatal(err)
 	}
 	for n := 0; ; {
@@ -126,8 +138,12 @@ func (x *exchange) once(tb testing.TB) {
 // TestNoAllocationPerRequest counts what the whole process allocates, clients
 // and backend included, over many requests in steady state.
 func TestNoAllocationPerRequest(t *testing.T) {
-	for _, log := range []string{"none", t.TempDir() + "/access.log"} {
-		x := startForExchange(t, log)
+	for _, tt := range []struct{ log, tables string }{{"none", ""}, {t.TempDir() + "/access.log", ""}, {"none", persistentTables}, {t.TempDir() + "/access.log", persistentTables}} {
+		log := tt.log
+		x := startForExchange(t, log, tt.tables)
+		if tt.tables != "" {
+			x.keep(t)
+		}
 		const n = 5000
 		for range n {
 			x.once(t)
@@ -146,12 +162,27 @@ func TestNoAllocationPerRequest(t *testing.T) {
 }
 
 func BenchmarkProxiedRequest(b *testing.B) {
-	x := startForExchange(b, "none")
-	for range 1000 {
-		x.once(b)
-	}
-	b.ReportAllocs()
-	for b.Loop() {
-		x.once(b)
+	for name, tables := range map[string]string{"plain": "", "cookie": persistentTables} {
+		b.Run(name, func(b *testing.B) {
+			x := startForExchange(b, "none", tables)
+			if tables != "" {
+				x.keep(b)
+			}
+			for range 1000 {
+				x.once(b)
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				x.once(b)
+			}
+		})
 	}
 }
+
+// persistentTables have the session in a cookie and watch the endpoint's replies.
+const persistentTables = `
+[cluster.back.persistence.cookie]
+name = "belay"
+[cluster.back.outlier]
+failure_percent = 50
+`
