@@ -121,6 +121,38 @@ func TestPersistServerStartsAgain(t *testing.T) {
 	}
 }
 
+// A server ends while a request is on its way to it by a pooled connection: the free
+// retry of the dead connection finds nobody, and the session moves all the same.
+func TestPersistServerEndsUnderARequest(t *testing.T) {
+	t.Parallel()
+	for _, route := range []string{"", `retry = { on = ["connect-failure", "reset"], attempts = 2, backoff = "1ms" }`} {
+		t.Run(route, func(t *testing.T) {
+			t.Parallel()
+			s := newShop(t, 2)
+			s.route, s.more = route, oneWorker
+			var dying *harness.Backend
+			ready := make(chan struct{})
+			dying = harness.NewBackend(t, func(p *harness.Peer) {
+				<-ready
+				if p.Head() == "" || p.Send(harness.Reply200("x", "X-Backend: dying")) != nil {
+					return
+				}
+				if p.Head() != "" {
+					dying.Refuse()
+				}
+			})
+			close(ready)
+			s.members = append(s.members, member{id: "dying", addr: dying.Addr, weight: 1})
+			s.open()
+			b := s.pinned("dying")
+			a := s.told(b, "down", "moved")
+			wantStatus(t, a.Reply, 200)
+			one(t, a, "SRV")
+			s.stays(b, a.Backend())
+		})
+	}
+}
+
 // A server's own cookie of the name goes, however it is written, and others stay.
 func TestPersistSetCookieSpellings(t *testing.T) {
 	t.Parallel()
