@@ -242,8 +242,8 @@ func (s *stream) tryFailed(f failure, reason string) {
 		s.flags |= unreachable
 	}
 	stale := s.up != nil && s.up.Reused() && f == failReset && s.mayRepeatStale()
-	if !stale {
-		s.ep.Result(!s.counts(f))
+	if !stale && s.counts(f) { // what is not counted is no success either
+		s.ep.Result(false)
 	}
 	s.endTry()
 	switch {
