@@ -166,6 +166,7 @@ func (c *conn) tryFailed(why ending) {
 	c.ep.Result(o == nil || o.On&config.RetryConnectFailure == 0)
 	c.w.loop.StopTimer(&c.timer)
 	c.leaveEndpoint()
+	c.unclaim()
 	if c.holds() && !c.losePin(cluster.FoundDown) {
 		c.end(endRefused, true)
 		return
