@@ -242,8 +242,8 @@ func (s *stream) tryFailed(f failure, reason string) {
 		s.unclaim()
 	}
 	stale := s.up != nil && s.up.Reused() && f == failReset && s.mayRepeatStale()
-	if !stale {
-		s.ep.Result(!s.counts(f))
+	if !stale && s.counts(f) { // what is not counted is no success either
+		s.ep.Result(false)
 	}
 	s.endTry()
 	switch {
@@ -281,7 +281,7 @@ func (s *stream) redispatch() {
 	s.dropUpstream()
 	s.w.shard.Inc(s.cl.shared.Stats.Redispatches)
 	s.attempts--
-	s.flags &^= staleRetried // that was at the endpoint before; again would stay there
+	s.flags &^= staleRetried // the next endpoint's connections are others
 	s.again(0)
 }
 

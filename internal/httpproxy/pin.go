@@ -341,6 +341,9 @@ func (s *stream) otherCluster() bool {
 		s.leaveCluster()
 		s.cl, s.pin.plan = cl, r.pins[i]
 		s.passed = 0
+		if p := s.pin.plan; p != nil && p.table != nil {
+			s.tableKey(p.table)
+		}
 		return true
 	}
 	return false
