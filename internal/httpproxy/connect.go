@@ -281,6 +281,7 @@ func (s *stream) redispatch() {
 	s.dropUpstream()
 	s.w.shard.Inc(s.cl.shared.Stats.Redispatches)
 	s.attempts--
+	s.flags &^= staleRetried // that was at the endpoint before; again would stay there
 	s.again(0)
 }
 
