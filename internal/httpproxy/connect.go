@@ -41,14 +41,13 @@ func (s *stream) choose(h cluster.Hint) {
 	if s.runsOut() && s.otherCluster() {
 		h = cluster.Hint{}
 	}
-	first := s.ep == nil
 	s.ep = s.cl.picker.Pick(h)
 	if s.ep != nil && s.wasFull(s.ep) {
 		if e := s.cl.picker.Other(s.full[:s.passed]); e != nil {
 			s.ep = e
 		}
 	}
-	if first {
+	if s.passed == 0 {
 		s.claim()
 	}
 	if s.ep == nil && s.otherCluster() {
@@ -240,6 +239,7 @@ func (s *stream) tryFailed(f failure, reason string) {
 	s.flags &^= unreachable
 	if f == failConnect {
 		s.flags |= unreachable
+		s.unclaim()
 	}
 	stale := s.up != nil && s.up.Reused() && f == failReset && s.mayRepeatStale()
 	if !stale && s.counts(f) { // what is not counted is no success either

@@ -376,6 +376,20 @@ func (s *stream) claim() {
 	}
 }
 
+// unclaim forgets the choice of a source, since it could not be reached: the next
+// request, or the next try of this one, makes another.
+func (s *stream) unclaim() {
+	p := s.pin.plan
+	if p == nil || p.claims == nil || s.pin.ep != nil || !s.client.IsValid() {
+		return
+	}
+	var room [20]byte
+	key := persistence.AppendSource(room[:0], s.client)
+	if v, ok := p.claims.Peek(key, s.w.unix()); ok && v.Endpoint == s.ep.Key {
+		p.claims.Delete(key)
+	}
+}
+
 // mayRedispatch reports whether a request whose pinned endpoint could not be reached
 // goes elsewhere though no retry is configured: nothing was sent, and that is what
 // the policy promises.

@@ -167,6 +167,7 @@ func (c *conn) tryFailed(why ending) {
 	}
 	c.w.loop.StopTimer(&c.timer)
 	c.leaveEndpoint()
+	c.unclaim()
 	if c.holds() && !c.losePin(cluster.FoundDown) {
 		c.end(endRefused, true)
 		return

@@ -196,6 +196,19 @@ func (c *conn) claim(e *cluster.Endpoint) *cluster.Endpoint {
 	return e
 }
 
+// unclaim forgets the choice of a source, since it could not be reached.
+func (c *conn) unclaim() {
+	p := c.cl.shared.pin
+	if p == nil || p.claims == nil || c.pin.ep != nil || !c.peer.IsValid() {
+		return
+	}
+	var room [20]byte
+	key := persistence.AppendSource(room[:0], c.peer.Addr())
+	if v, ok := p.claims.Peek(key, c.w.unix()); ok && v.Endpoint == c.ep.Key {
+		p.claims.Delete(key)
+	}
+}
+
 // pinned notes in the table where the session is: the endpoint has taken the
 // connection.
 func (c *conn) pinned() {
