@@ -108,7 +108,7 @@ func TestHealthOverHotRestart(t *testing.T) {
 func TestOutlierConsecutive(t *testing.T) {
 	t.Parallel()
 	c := newClinic(t, 4)
-	c.cluster = "outlier = { consecutive = 3, ejection_time = \"1s\", interval = \"100ms\", max_ejected_percent = 25 }\n"
+	c.cluster = "outlier = { consecutive = 3, ejection_time = \"5s\", interval = \"100ms\", max_ejected_percent = 25 }\n"
 	c.open()
 	c.patients[2].answer.Store(500)
 	c.spread(16)
