@@ -48,7 +48,7 @@ func (s *stream) choose(h cluster.Hint) {
 		}
 	}
 	if s.passed == 0 {
-		s.claim()
+		s.claim(h.Avoid)
 	}
 	if s.ep == nil && s.otherCluster() {
 		s.ep = s.cl.picker.Pick(cluster.Hint{})

@@ -360,8 +360,9 @@ func (s *stream) leaveCluster() {
 	s.flags &^= retrying | admitted
 }
 
-// claim lets the requests of one source that bring no session share a choice.
-func (s *stream) claim() {
+// claim lets the requests of one source that bring no session share a choice, but for
+// where a try of this one just failed.
+func (s *stream) claim(failed *cluster.Endpoint) {
 	p := s.pin.plan
 	if p == nil || p.claims == nil || s.pin.ep != nil || s.ep == nil || !s.client.IsValid() {
 		return
@@ -371,7 +372,7 @@ func (s *stream) claim() {
 	if !ok {
 		return
 	}
-	if e, _ := s.cl.shared.ByKey(k); e != nil && e.AdmitsPinned() {
+	if e, _ := s.cl.shared.ByKey(k); e != nil && e != failed && e.AdmitsPinned() {
 		s.ep = e
 	}
 }

@@ -1,6 +1,7 @@
 package httpproxy
 
 import (
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -160,5 +161,21 @@ func TestPinHeaderEnvelopeStays(t *testing.T) {
 	p.request(t, "GET / HTTP/1.1\r\nHost: h\r\nX-Session: "+v+"\r\n\r\n")
 	if p.chooseCluster(); p.pin.ep == nil || p.pin.ep.ID != "b" {
 		t.Errorf("found %s", p.pin.found)
+	}
+}
+
+// A retry does not go back to the endpoint that failed because a source's requests
+// share a choice.
+func TestPinClaimLeavesWhatFailed(t *testing.T) {
+	p := newPinned(t, "\n[cluster.back.persistence]\nfirst_request_window = \"60s\"\ncookie = { name = \"belay\" }\n")
+	p.request(t, "GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+	p.client = netip.MustParseAddr("10.0.0.1")
+	p.chooseCluster()
+	for range 4 {
+		h, _ := p.hint()
+		p.choose(h)
+		if p.ep == h.Avoid {
+			t.Fatalf("a retry goes to %s again", p.ep.ID)
+		}
 	}
 }
