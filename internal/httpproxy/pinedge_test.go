@@ -179,3 +179,22 @@ func TestPinClaimLeavesWhatFailed(t *testing.T) {
 		}
 	}
 }
+
+// A cookie that a neighbour domain puts before the application's does not end a
+// session that a table knows.
+func TestPinTableTossedCookie(t *testing.T) {
+	p := newPinned(t, pinTables["table"])
+	p.request(t, "GET / HTTP/1.1\r\nHost: h\r\nCookie: JSESSIONID=mine\r\n\r\n")
+	p.chooseCluster()
+	p.replied(t, 1, plainReply)
+	for _, lines := range []string{"Cookie: JSESSIONID=tossed; JSESSIONID=mine", "Cookie: JSESSIONID=tossed\r\nCookie: JSESSIONID=mine"} {
+		p.request(t, "GET / HTTP/1.1\r\nHost: h\r\n"+lines+"\r\n\r\n")
+		if p.chooseCluster(); p.pin.ep == nil || p.pin.ep.ID != "b" {
+			t.Errorf("%s: found %s", lines, p.pin.found)
+		}
+		p.replied(t, 1, plainReply)
+		if string(p.pin.key) != "mine" {
+			t.Errorf("%s: the key is %s", lines, p.pin.key)
+		}
+	}
+}
