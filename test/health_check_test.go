@@ -108,7 +108,11 @@ func TestHealthOverHotRestart(t *testing.T) {
 func TestOutlierConsecutive(t *testing.T) {
 	t.Parallel()
 	c := newClinic(t, 4)
+<<<<<<< HEAD
 	c.cluster = "outlier = { consecutive = 3, ejection_time = \"4s\", interval = \"100ms\", max_ejected_percent = 25 }\n"
+=======
+	c.cluster = "outlier = { consecutive = 3, ejection_time = \"5s\", interval = \"100ms\", max_ejected_percent = 25 }\n"
+>>>>>>> i5-bbh
 	c.open()
 	c.patients[2].answer.Store(500)
 	c.spread(16)

@@ -340,7 +340,7 @@ func (s *stream) leaveCluster() {
 }
 
 // claim lets the requests of one source that bring no session share a choice, but for
-// where a try of this one just failed.
+// one where the last try failed.
 func (s *stream) claim(failed *cluster.Endpoint) {
 	p := s.pin.plan
 	if p == nil || p.claims == nil || s.pin.ep != nil || s.ep == nil || !s.client.IsValid() {
