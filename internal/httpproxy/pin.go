@@ -67,7 +67,9 @@ func (s *stream) chooseCluster() bool {
 	if r.pinned {
 		i = s.findPin()
 	}
-	if x := s.c.shared; i < 0 && x != nil {
+	x := s.c.shared
+	s.c.shared = nil
+	if i < 0 && x != nil {
 		i = slices.Index(r.pins, x.plan)
 	}
 	if i < 0 {
@@ -81,8 +83,11 @@ func (s *stream) chooseCluster() bool {
 	if s.pin.plan == nil {
 		return true
 	}
-	if s.pin.ep == nil {
-		s.takeShared()
+	if s.pin.ep == nil && x != nil {
+		s.takeShared(x)
+	}
+	if t := s.pin.plan.table; t != nil && s.pin.from != fromTable {
+		s.tableKey(t) // another cluster's may be there, and the request is about to be changed
 	}
 	return s.admitPin()
 }
@@ -190,13 +195,7 @@ func (s *stream) openPin(p *pinPlan, k *tokenPin, cl *Cluster, now uint32) (*clu
 
 // lookTable asks the table for the first key that the request has.
 func (s *stream) lookTable(t *tablePin, cl *Cluster, now uint32) (*cluster.Endpoint, persistence.Verdict) {
-	for i := range t.keys {
-		s.pin.key = t.keys[i].of(s, s.pin.key[:0])
-		if len(s.pin.key) > 0 {
-			break
-		}
-	}
-	if len(s.pin.key) == 0 {
+	if s.tableKey(t); len(s.pin.key) == 0 {
 		return nil, persistence.None
 	}
 	v, ok := t.table.Lookup(s.pin.key, now)
@@ -206,13 +205,21 @@ func (s *stream) lookTable(t *tablePin, cl *Cluster, now uint32) (*cluster.Endpo
 	return cl.ByKey(v.Endpoint)
 }
 
+// tableKey finds the first key of a table that the request has.
+func (s *stream) tableKey(t *tablePin) {
+	for i := range t.keys {
+		if s.pin.key = t.keys[i].of(s, s.pin.key[:0]); len(s.pin.key) > 0 {
+			return
+		}
+	}
+}
+
 // takeShared has a request that brings no session follow one of the same connection
 // that was under way when it came.
-func (s *stream) takeShared() {
-	if x := s.c.shared; x != nil && x.plan == s.pin.plan && x.ep.AdmitsPinned() {
+func (s *stream) takeShared(x *sharedPin) {
+	if x.plan == s.pin.plan && x.ep.AdmitsPinned() {
 		s.pin.ep, s.pin.session, s.pin.shared = x.ep, x.session, true
 	}
-	s.c.shared = nil
 }
 
 // admitPin has the policy decide about a session whose endpoint is not there. It
@@ -334,6 +341,9 @@ func (s *stream) otherCluster() bool {
 		s.leaveCluster()
 		s.cl, s.pin.plan = cl, r.pins[i]
 		s.passed = 0
+		if p := s.pin.plan; p != nil && p.table != nil {
+			s.tableKey(p.table)
+		}
 		return true
 	}
 	return false
@@ -350,8 +360,9 @@ func (s *stream) leaveCluster() {
 	s.flags &^= retrying | admitted
 }
 
-// claim lets the requests of one source that bring no session share a choice.
-func (s *stream) claim() {
+// claim lets the requests of one source that bring no session share a choice, but for
+// one where the last try failed.
+func (s *stream) claim(failed *cluster.Endpoint) {
 	p := s.pin.plan
 	if p == nil || p.claims == nil || s.pin.ep != nil || s.ep == nil || !s.client.IsValid() {
 		return
@@ -361,8 +372,22 @@ func (s *stream) claim() {
 	if !ok {
 		return
 	}
-	if e, _ := s.cl.shared.ByKey(k); e != nil && e.AdmitsPinned() {
+	if e, _ := s.cl.shared.ByKey(k); e != nil && e != failed && e.AdmitsPinned() {
 		s.ep = e
+	}
+}
+
+// unclaim forgets the choice of a source, since it could not be reached: the next
+// request, or the next try of this one, makes another.
+func (s *stream) unclaim() {
+	p := s.pin.plan
+	if p == nil || p.claims == nil || s.pin.ep != nil || !s.client.IsValid() {
+		return
+	}
+	var room [20]byte
+	key := persistence.AppendSource(room[:0], s.client)
+	if v, ok := p.claims.Peek(key, s.w.unix()); ok && v.Endpoint == s.ep.Key {
+		p.claims.Delete(key)
 	}
 }
 

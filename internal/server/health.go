@@ -39,7 +39,13 @@ func (s *Server) checkTLS(i int) health.TLS {
 	return func(address, name string) (*tls.Config, error) {
 		mu.Lock()
 		defer mu.Unlock()
-		return w.Config(address, name)
+		cfg, err := w.Config(address, name)
+		if err != nil {
+			return nil, err
+		}
+		cfg = cfg.Clone()
+		cfg.ClientSessionCache = nil // a resumed session would not see another certificate
+		return cfg, nil
 	}
 }
 
