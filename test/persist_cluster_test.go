@@ -25,7 +25,7 @@ func TestPersistWeightedClusterGone(t *testing.T) {
 					text += fmt.Sprintf("[cluster.%s]\nendpoints = [{ id = \"a\", address = %q }]\n[cluster.%s.persistence]\npolicy = %q\n[cluster.%s.persistence.cookie]\nname = \"SRV\"\n",
 						a.Name, a.Addr, a.Name, policy, a.Name)
 				}
-				return text + fmt.Sprintf("[persistence]\ndirectory = %q\n", "DIR") + hotRestart
+				return text + fmt.Sprintf("[persistence]\ndirectory = %q\n", "DIR") + calmRestart
 			}
 			dir := harness.TempDir(t)
 			first := strings.ReplaceAll(config("{ cluster = \"blue\", weight = 1 }, { cluster = \"green\", weight = 0 }"), "DIR", dir)
@@ -184,7 +184,7 @@ func TestPersistTCP(t *testing.T) {
 		list = append(list, fmt.Sprintf("{ id = \"e%d\", address = %q }", i, harness.NewApp(t, fmt.Sprintf("e%d", i)).Addr))
 	}
 	d := harness.Start(t, fmt.Sprintf("[listener.db]\naddress = %q\nprotocol = \"tcp\"\ncluster = \"back\"\n[cluster.back]\nendpoints = [%s]\n"+
-		"[cluster.back.persistence.table]\nname = \"sources\"\nkey = [{ source = true }]\n[table.sources]\n", addr, strings.Join(list, ", "))+hotRestart)
+		"[cluster.back.persistence.table]\nname = \"sources\"\nkey = [{ source = true }]\n[table.sources]\n", addr, strings.Join(list, ", "))+calmRestart)
 	home := map[string]string{}
 	places := map[string]bool{}
 	for round := range 4 {

@@ -24,7 +24,7 @@ func TestPersistHostileCookies(t *testing.T) {
 		"empty": "", "a word": "e1", "an address": s.members[1].addr, "too short": token[:tokenLength-1], "too long": token + "A",
 		"oversized": strings.Repeat("A", 5000), "of another alphabet": strings.Repeat("+", tokenLength), "with a tab": "a\tb",
 		"8 bit": strings.Repeat("\xff", tokenLength), "zeros": strings.Repeat("A", tokenLength), "padded": token + "==",
-		"doubled": token + token, "in other case": strings.ToUpper(token), "reversed halves": token[43:] + token[:43],
+		"doubled": token + token, "in other case": token[:2] + strings.ToUpper(token[2:]), "turned around": token[:2] + token[45:] + token[2:45],
 		"prefixed": token + "~x", "enveloped": token + ".eA", "escaped": "%" + token[1:],
 	}
 	for name, cookie := range hostile {

@@ -103,6 +103,48 @@ func TestPersistRedispatchWithBody(t *testing.T) {
 	}
 }
 
+// What the route does to requests is done once, however many servers are tried; and
+// what it writes into the reply is of the server that answers.
+func TestPersistRedispatchedRequestIsTheSame(t *testing.T) {
+	t.Parallel()
+	for name, keys := range map[string]string{"down": "", "full": "max_connections = 1\npending_timeout = \"100ms\""} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newShop(t, 2)
+			s.route = "request_headers = { add = { X-Added = \"1\", X-To = \"%{endpoint}\" } }\nresponse_headers = { add = { X-From = \"%{endpoint}\" } }\npath_rewrite = { prefix = \"/inside\" }\npath_prefix = \"/r\"\n" +
+				`retry = { on = ["connect-failure"], attempts = 2, backoff = "1ms" }`
+			s.cluster, s.more = keys, oneWorker
+			s.open()
+			b := s.browser()
+			paths := func() string { return strings.Replace(newPath(), "/r", "/r/", 1) }
+			for b.MustGet(t, paths()).Backend() != "e1" {
+				b.Forget()
+			}
+			if name == "down" {
+				s.apps["e1"].Stop()
+			} else {
+				go func() { _, _ = b.Send("GET", "/r/held", "", "Answer-Hold: 1") }()
+				harness.Eventually(t, patience, "the request at its server", func() bool { return s.apps["e1"].Holding() == 1 })
+			}
+			path := paths()
+			a := b.MustGet(t, path, "Cookie: a=1")
+			wantStatus(t, a.Reply, 200)
+			for field, want := range map[string]string{"X-Added": "1", "Cookie": "a=1"} {
+				if got := strings.Join(harness.Fields(a.Seen, field), "|"); got != want {
+					t.Errorf("the server sees %s: %q, want %q", field, got, want)
+				}
+			}
+			if !strings.HasPrefix(a.Seen, "GET /inside/") || strings.Join(a.Header.Values("X-From"), "|") != "e0" {
+				t.Errorf("the server sees %.40q, the client X-From %q", a.Seen, a.Header.Values("X-From"))
+			}
+			if len(harness.Fields(a.Seen, "X-To")) != 1 {
+				t.Errorf("X-To %q", harness.Fields(a.Seen, "X-To"))
+			}
+			one(t, a, "SRV")
+		})
+	}
+}
+
 // A server that starts again within a moment, and so has closed its idle
 // connections, keeps its sessions.
 func TestPersistServerStartsAgain(t *testing.T) {
@@ -118,6 +160,38 @@ func TestPersistServerStartsAgain(t *testing.T) {
 		if err != nil || a.Status != 200 || a.Backend() != "e1" {
 			t.Fatalf("%+v, %v", a, err)
 		}
+	}
+}
+
+// A server ends while a request is on its way to it by a pooled connection: the free
+// retry of the dead connection finds nobody, and the session moves all the same.
+func TestPersistServerEndsUnderARequest(t *testing.T) {
+	t.Parallel()
+	for _, route := range []string{"", `retry = { on = ["connect-failure", "reset"], attempts = 2, backoff = "1ms" }`} {
+		t.Run(route, func(t *testing.T) {
+			t.Parallel()
+			s := newShop(t, 2)
+			s.route, s.more = route, oneWorker
+			var dying *harness.Backend
+			ready := make(chan struct{})
+			dying = harness.NewBackend(t, func(p *harness.Peer) {
+				<-ready
+				if p.Head() == "" || p.Send(harness.Reply200("x", "X-Backend: dying")) != nil {
+					return
+				}
+				if p.Head() != "" {
+					dying.Refuse()
+				}
+			})
+			close(ready)
+			s.members = append(s.members, member{id: "dying", addr: dying.Addr, weight: 1})
+			s.open()
+			b := s.pinned("dying")
+			a := s.told(b, "down", "moved")
+			wantStatus(t, a.Reply, 200)
+			one(t, a, "SRV")
+			s.stays(b, a.Backend())
+		})
 	}
 }
 

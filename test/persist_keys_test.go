@@ -160,10 +160,24 @@ func (s *shop) stop(sig syscall.Signal) {
 	if err := syscall.Kill(s.pid, sig); err != nil {
 		s.t.Fatal(err)
 	}
-	ended(s.t, s.pid)
+	gone(s.t, s.pid)
+	if s.old != 0 {
+		gone(s.t, s.old) // it has the listener while it lets go of it
+	}
 	if s.pid == s.d.PID() {
 		s.d.Wait(patience)
 	}
+}
+
+// gone waits until a process has ended with all of its threads, each of which keeps
+// the listener's address taken.
+func gone(t *testing.T, pid int) {
+	t.Helper()
+	ended(t, pid)
+	harness.Eventually(t, patience, "the threads to end", func() bool {
+		tasks, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+		return err != nil || len(tasks) <= 1
+	})
 }
 
 func (s *shop) again() {

@@ -57,6 +57,34 @@ func TestPersistRedispatch(t *testing.T) {
 	}
 }
 
+// The server that a session is moved to may be away as well: the route's retries
+// find the one that is there.
+func TestPersistRedispatchMeetsAnotherDeadServer(t *testing.T) {
+	t.Parallel()
+	for _, policy := range []string{"redispatch", "detour"} {
+		t.Run(policy, func(t *testing.T) {
+			t.Parallel()
+			s := newShop(t, 4)
+			s.policy = fmt.Sprintf("policy = %q", policy)
+			s.route = `retry = { on = ["connect-failure"], attempts = 3, backoff = "1ms" }`
+			s.open()
+			var list []*harness.Browser
+			for range 8 {
+				list = append(list, s.pinned("e1"))
+			}
+			for _, id := range []string{"e0", "e1", "e2"} {
+				s.apps[id].Stop()
+			}
+			for _, b := range list {
+				a := s.visit(b)
+				if cookies := len(a.Cookies("SRV")); a.Backend() != "e3" || (cookies == 1) != (policy == "redispatch") {
+					t.Errorf("on %s with %d cookies", a.Backend(), cookies)
+				}
+			}
+		})
+	}
+}
+
 // strict refuses what its server cannot take, with the status and the Retry-After
 // that are configured, and the session is there when the server is.
 func TestPersistStrict(t *testing.T) {
@@ -200,7 +228,7 @@ func TestPersistWeightedClusters(t *testing.T) {
 		clusters += fmt.Sprintf("[cluster.%s]\nendpoints = [{ id = \"a\", address = %q }, { id = \"b\", address = %q }]\n[cluster.%s.persistence.cookie]\nname = \"SRV\"\n",
 			name, harness.NewApp(t, name+"-a").Addr, harness.NewApp(t, name+"-b").Addr, name)
 	}
-	clusters += fmt.Sprintf("[persistence]\ndirectory = %q\n", harness.TempDir(t)) + hotRestart
+	clusters += fmt.Sprintf("[persistence]\ndirectory = %q\n", harness.TempDir(t)) + calmRestart
 	d := harness.Start(t, config(1, 1)+clusters)
 	visitors := map[string]*harness.Browser{}
 	for range 200 {
@@ -329,6 +357,12 @@ func TestPersistFullServer(t *testing.T) {
 			}()
 			app := s.apps["e1"]
 			harness.Eventually(t, patience, "the request at its server", func() bool { return app.Holding() == 1 })
+			began := time.Now()
+			defer func() {
+				if took := time.Since(began); took > 4*time.Second { // pending_timeout is 5s
+					t.Errorf("it waited: %v", took)
+				}
+			}()
 			switch tt.name {
 			case "redispatch":
 				one(t, s.told(b, "overloaded", "moved"), "SRV")

@@ -15,7 +15,7 @@ import (
 func TestPersistRace(t *testing.T) {
 	t.Parallel()
 	s := bothModes(t)
-	s.more += patient
+	s.more += calmRestart
 	s.route = `retry = { on = ["connect-failure", "reset"], attempts = 3, backoff = "1ms", budget_min = 100 }`
 	s.routes = "[[listener.web.route]]\npath_prefix = \"/table\"\ncluster = \"back\"\n" + s.route + "\n" +
 		"[listener.web.route.persistence.table]\nname = \"users\"\nkey = [{ header = \"X-User\" }]\n"

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -18,7 +19,7 @@ func TestPersistKeysRotateThemselves(t *testing.T) {
 	s := newShop(t, 3)
 	dir := harness.TempDir(t)
 	s.keys = fmt.Sprintf("directory = %q\nrotation = \"1s\"\noverlap = \"1s\"", dir)
-	s.more = strings.TrimSpace(hotRestart) + "\ndrain_time = \"500ms\"\nshutdown_time = \"1s\"\n"
+	s.more = strings.TrimSpace(calmRestart) + "\ndrain_time = \"500ms\"\nshutdown_time = \"1s\"\n"
 	s.open()
 	ids := func() (list []string) {
 		data, err := os.ReadFile(dir + "/persistence.keys")
@@ -34,7 +35,7 @@ func TestPersistKeysRotateThemselves(t *testing.T) {
 	}
 	b := s.pinned("e1")
 	seen, minted := map[string]bool{}, map[string]bool{}
-	steps := []func(){s.restart, func() { s.stop(9); s.again() }, s.restart}
+	steps := []func(){s.restart, func() { s.stop(syscall.SIGKILL); s.again() }, s.restart}
 	for began := time.Now(); len(seen) < 5 || len(steps) > 0; {
 		if time.Since(began) > 25*time.Second {
 			t.Fatalf("keys that minted: %v", seen)

@@ -59,7 +59,7 @@ func (p *belayed) config(bind string, want setup) string {
 		b.WriteString("[cluster.back.health_check]\ntype = \"tcp\"\ninterval = \"100ms\"\ntimeout = \"1s\"\nfall = 1\nrise = 1\n")
 	}
 	fmt.Fprintf(&b, "[persistence]\ndirectory = %q\n", p.keys)
-	return b.String() + hotRestart
+	return b.String() + calmRestart
 }
 
 func (p *belayed) begin(s *stage, want setup) {
@@ -131,7 +131,7 @@ func (p *belayed) crash(s *stage) {
 	if err := syscall.Kill(p.pid, syscall.SIGKILL); err != nil {
 		s.Fatal(err)
 	}
-	ended(s.T, p.pid)
+	gone(s.T, p.pid)
 	if p.pid == p.d.PID() {
 		p.d.Wait(patience)
 	}

@@ -137,9 +137,10 @@ func (e *Endpoint) Addresses() []eventloop.Address {
 }
 
 // AdmitsPinned reports whether the endpoint can take a request whose session is
-// there.
+// there. In panic health is not asked for, or each request would move the session.
 func (e *Endpoint) AdmitsPinned() bool {
-	return e.State() < Unhealthy && len(e.Addresses()) > 0
+	s := e.State()
+	return (s < Unhealthy || s == Unhealthy && e.Cluster.current.Load().panics) && len(e.Addresses()) > 0
 }
 
 // MaxConnections is the limit on connections to the endpoint over all workers; 0:

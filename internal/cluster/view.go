@@ -23,30 +23,44 @@ const rampFloor = 0.1
 // publish makes the view that follows from what is known now. c.mu is held.
 func (c *Cluster) publish(now time.Time) {
 	v := &view{in: make([]bool, len(c.Endpoints))}
-	up, all, ramps := 0, 0, false
+	ramps := false
 	for _, e := range c.Endpoints {
-		s := e.is.state()
-		e.state.Store(uint32(s))
-		if s != Disabled && s != Draining && e.Weight > 0 {
-			all++
-			if usable(s) {
-				up++
-			}
-		}
+		e.state.Store(uint32(e.is.state()))
 		ramps = ramps || c.share(e, now) < 1
 	}
-	if all > 0 && up*100 < c.Config.PanicThreshold*all {
-		v.panics = true
-		v.choose(c, func(e *Endpoint) bool { s := e.State(); return s != Disabled && s != Draining })
-	} else {
-		v.choose(c, func(e *Endpoint) bool { return e.State() == Healthy })
-		if len(v.list) == 0 {
-			v.choose(c, func(e *Endpoint) bool { return e.State() == Degraded })
+	v.choose(c, func(e *Endpoint) bool { return e.State() == Healthy })
+	if len(v.list) == 0 {
+		v.choose(c, func(e *Endpoint) bool { return e.State() == Degraded })
+	}
+	if v.panics = c.panics(v); v.panics {
+		some := len(v.list) > 0
+		at := 0
+		if some {
+			at = v.list[0].Priority
 		}
+		v.list = v.list[:0]
+		v.choose(c, func(e *Endpoint) bool { return e.is.admin == Enable && (!some || e.Priority == at) })
 	}
 	v.weigh(c, now, ramps)
 	c.current.Store(v)
 	c.ramps.Store(ramps)
+}
+
+// panics reports whether so few endpoints are up where v, which was chosen by health,
+// would have the requests go that all of them there are asked instead. Backups that are
+// up come first: they are there for when the others are not. c.mu is held.
+func (c *Cluster) panics(v *view) bool {
+	up, all := 0, 0
+	for _, e := range c.Endpoints {
+		if e.Weight == 0 || e.is.admin != Enable || len(v.list) > 0 && e.Priority != v.list[0].Priority {
+			continue
+		}
+		all++
+		if usable(e.State()) {
+			up++
+		}
+	}
+	return all > 0 && up*100 < c.Config.PanicThreshold*all
 }
 
 // choose takes the endpoints of the first priority that has some.

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"net"
 	"strings"
 	"time"
 )
@@ -77,6 +78,9 @@ func (b *builder) buildPersistence(raw *rawPersistence, at *path) *Persistence {
 		b.add(at, "needs one of cookie, header or table")
 	}
 	b.strictOnly(p, raw, at)
+	if raw.DebugHeader != nil {
+		b.debugHeader(p.DebugHeader, raw, at.child("debug_header"))
+	}
 	if raw.Cookie != nil {
 		p.Cookie = b.cookiePersistence(raw.Cookie, at.child("cookie"))
 	}
@@ -87,6 +91,16 @@ func (b *builder) buildPersistence(raw *rawPersistence, at *path) *Persistence {
 		p.Table = b.tablePersistence(raw.Table, at.child("table"))
 	}
 	return p
+}
+
+// debugHeader reports a name whose field in a reply has a meaning of its own.
+func (b *builder) debugHeader(name string, raw *rawPersistence, at *path) {
+	switch {
+	case ownField(name, ownRespond) != nil || framing[strings.ToLower(name)]:
+		b.add(at, "%q is a field that HTTP or belay itself needs", name)
+	case raw.Header != nil && raw.Header.Name != nil && strings.EqualFold(string(*raw.Header.Name), name):
+		b.add(at, "%q is the header that carries the session", name)
+	}
 }
 
 // strictOnly reports keys that the policy has no use for.
@@ -150,6 +164,7 @@ func (b *builder) applicationsCookie(c *CookiePersistence, raw *rawCookiePersist
 func (b *builder) cookieAttributes(c *CookiePersistence, raw *rawCookiePersistence, at *path) {
 	lower := strings.ToLower(c.Name)
 	hostOnly := strings.HasPrefix(lower, "__host-")
+	httpOnly := strings.HasPrefix(lower, "__http-") || strings.HasPrefix(lower, "__host-http-")
 	for _, rule := range []struct {
 		broken bool
 		key    string
@@ -157,13 +172,36 @@ func (b *builder) cookieAttributes(c *CookiePersistence, raw *rawCookiePersisten
 	}{
 		{hostOnly && raw.Path != nil && c.Path != "/", "path", `must be "/": the name begins with __Host-`},
 		{hostOnly && c.Domain != "", "domain", "must be left out: the name begins with __Host-"},
-		{(hostOnly || strings.HasPrefix(lower, "__secure-")) && c.Secure != "always", "secure", `must be "always": browsers refuse this name without`},
+		{(hostOnly || httpOnly || strings.HasPrefix(lower, "__secure-")) && c.Secure != "always", "secure", `must be "always": browsers refuse this name without`},
+		{httpOnly && !c.HTTPOnly, "http_only", "must be true: browsers refuse this name without"},
+		{len(c.Name) > maxCookieName, "name", "is longer than 128 characters"},
+		{len(c.Path) > maxCookiePath, "path", "is longer than 1024 characters"},
+		{strings.Contains(c.Domain, "_") || net.ParseIP(c.Domain) != nil, "domain", "is not the name of a domain: browsers would refuse it"},
 		{c.SameSite == "none" && c.Secure != "always", "secure", `must be "always": browsers refuse same_site = "none" without`},
 		{c.Partitioned && c.Secure != "always", "secure", `must be "always": browsers refuse partitioned without`},
 	} {
 		if rule.broken {
 			b.missing(at, rule.key, "%s", rule.text)
 		}
+	}
+}
+
+// What persistence.Cookie takes; browsers drop longer ones (RFC 6265bis, 5.6).
+const (
+	maxCookieName = 128
+	maxCookiePath = 1024
+)
+
+// mintedCookie reports what would keep a cookie from being made for cluster.hash.
+func (b *builder) mintedCookie(h *HashOn, at *path) {
+	switch {
+	case len(h.Cookie) > maxCookieName:
+		b.add(at.child("cookie"), "is longer than 128 characters")
+	case strings.HasPrefix(strings.ToLower(h.Cookie), "__host-"), strings.HasPrefix(strings.ToLower(h.Cookie), "__http-"), strings.HasPrefix(strings.ToLower(h.Cookie), "__secure-"):
+		b.add(at.child("cookie"), "%q cannot be made with ttl: browsers want a cookie of this name to be secure, which this one is not", h.Cookie)
+	}
+	if len(h.Path) > maxCookiePath {
+		b.add(at.child("path"), "is longer than 1024 characters")
 	}
 }
 
@@ -262,6 +300,9 @@ func (b *builder) hashOn(raw *rawHashOn, at *path) HashOn {
 	}
 	if raw.TTL != nil && raw.Cookie == nil {
 		b.add(at.child("ttl"), "needs cookie")
+	}
+	if h.Mint && h.Cookie != "" {
+		b.mintedCookie(&h, at)
 	}
 	if raw.Path != nil && raw.TTL == nil {
 		b.add(at.child("path"), "needs ttl: without it no cookie is made")

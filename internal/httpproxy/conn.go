@@ -411,6 +411,7 @@ func (c *conn) idle() {
 	c.state = connIdle
 	if c.r == c.n {
 		c.r, c.n = 0, 0
+		c.shared = nil // nothing was under way
 	} else {
 		copy(c.in, c.in[c.r:c.n])
 		c.r, c.n = 0, c.n-c.r

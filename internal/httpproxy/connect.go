@@ -20,6 +20,27 @@ func (s *stream) pick() {
 	if !ok {
 		return
 	}
+	s.choose(h)
+	if s.ep == nil {
+		s.w.shard.Inc(s.cl.shared.Stats.NoEndpoint)
+		s.reply(503, reasonNoEndpoint)
+		return
+	}
+	s.epst = &s.cl.shared.endpoints[s.ep.Index]
+	s.addressTries = 0
+	s.count()
+	if !s.has(changed) {
+		s.flags |= changed
+		s.route.request.apply(&s.req.Header, s)
+	}
+	s.connect()
+}
+
+// choose sets s.ep; nil if nobody takes the request.
+func (s *stream) choose(h cluster.Hint) {
+	if s.runsOut() && s.otherCluster() {
+		h = cluster.Hint{}
+	}
 	first := s.ep == nil
 	s.ep = s.cl.picker.Pick(h)
 	if s.ep != nil && s.wasFull(s.ep) {
@@ -30,18 +51,9 @@ func (s *stream) pick() {
 	if first {
 		s.claim()
 	}
-	if s.ep == nil {
-		s.w.shard.Inc(s.cl.shared.Stats.NoEndpoint)
-		s.reply(503, reasonNoEndpoint)
-		return
+	if s.ep == nil && s.otherCluster() {
+		s.ep = s.cl.picker.Pick(cluster.Hint{})
 	}
-	s.epst = &s.cl.shared.endpoints[s.ep.Index]
-	s.addressTries = 0
-	s.count()
-	if s.attempts == 0 {
-		s.route.request.apply(&s.req.Header, s)
-	}
-	s.connect()
 }
 
 // connect begins a try at s.ep.
@@ -238,7 +250,10 @@ func (s *stream) tryFailed(f failure, reason string) {
 	case stale:
 		s.flags |= staleRetried
 		s.w.shard.Inc(s.cl.shared.Stats.StaleRetries)
-		s.again(0)
+		s.rewind()
+		s.count()
+		s.attempts--
+		s.connect()
 	case s.mayRedispatch(f):
 		if s.losePin(cluster.FoundDown) {
 			s.redispatch()
@@ -266,6 +281,7 @@ func (s *stream) redispatch() {
 	s.dropUpstream()
 	s.w.shard.Inc(s.cl.shared.Stats.Redispatches)
 	s.attempts--
+	s.flags &^= staleRetried // that was at the endpoint before; again would stay there
 	s.again(0)
 }
 
@@ -364,26 +380,24 @@ func (s *stream) retryStatus(status int) bool {
 // backoff is the time before the next try: doubled each time, full jitter.
 func (s *stream) backoff() time.Duration {
 	r := &s.route.cfg.Retry
-	d := r.Backoff << min(s.attempts-1, 16)
+	d := r.Backoff << min(max(s.attempts-1, 0), 16)
 	if d <= 0 || d > r.BackoffMax {
 		d = r.BackoffMax
 	}
 	return s.jitter(d)
 }
 
-// again begins another try after d, at another endpoint if there is one (a
-// stale connection says nothing against its endpoint).
-func (s *stream) again(d time.Duration) {
+// rewind makes the request ready for another try.
+func (s *stream) rewind() {
 	s.bodySent = s.bodyBeg
 	s.firstByte = 0
 	s.flags &^= headSent | sentAny | reqSent | lastChunkUp | gotReply | surplus
 	s.state = streamBackoff
-	if s.has(staleRetried) && !s.has(retrying) {
-		s.count()
-		s.attempts--
-		s.connect()
-		return
-	}
+}
+
+// again begins another try after d, at another endpoint if there is one.
+func (s *stream) again(d time.Duration) {
+	s.rewind()
 	if d > 0 {
 		s.upTiming = upBackoff
 		s.w.loop.SetTimer(&s.timer, s, s.w.loop.Now()+int64(d))

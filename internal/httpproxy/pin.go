@@ -67,7 +67,9 @@ func (s *stream) chooseCluster() bool {
 	if r.pinned {
 		i = s.findPin()
 	}
-	if x := s.c.shared; i < 0 && x != nil {
+	x := s.c.shared
+	s.c.shared = nil
+	if i < 0 && x != nil {
 		i = slices.Index(r.pins, x.plan)
 	}
 	if i < 0 {
@@ -81,8 +83,11 @@ func (s *stream) chooseCluster() bool {
 	if s.pin.plan == nil {
 		return true
 	}
-	if s.pin.ep == nil {
-		s.takeShared()
+	if s.pin.ep == nil && x != nil {
+		s.takeShared(x)
+	}
+	if t := s.pin.plan.table; t != nil && s.pin.from != fromTable {
+		s.tableKey(t) // another cluster's may be there, and the request is about to be changed
 	}
 	return s.admitPin()
 }
@@ -190,13 +195,7 @@ func (s *stream) openPin(p *pinPlan, k *tokenPin, cl *Cluster, now uint32) (*clu
 
 // lookTable asks the table for the first key that the request has.
 func (s *stream) lookTable(t *tablePin, cl *Cluster, now uint32) (*cluster.Endpoint, persistence.Verdict) {
-	for i := range t.keys {
-		s.pin.key = t.keys[i].of(s, s.pin.key[:0])
-		if len(s.pin.key) > 0 {
-			break
-		}
-	}
-	if len(s.pin.key) == 0 {
+	if s.tableKey(t); len(s.pin.key) == 0 {
 		return nil, persistence.None
 	}
 	v, ok := t.table.Lookup(s.pin.key, now)
@@ -206,13 +205,21 @@ func (s *stream) lookTable(t *tablePin, cl *Cluster, now uint32) (*cluster.Endpo
 	return cl.ByKey(v.Endpoint)
 }
 
+// tableKey finds the first key of a table that the request has.
+func (s *stream) tableKey(t *tablePin) {
+	for i := range t.keys {
+		if s.pin.key = t.keys[i].of(s, s.pin.key[:0]); len(s.pin.key) > 0 {
+			return
+		}
+	}
+}
+
 // takeShared has a request that brings no session follow one of the same connection
 // that was under way when it came.
-func (s *stream) takeShared() {
-	if x := s.c.shared; x != nil && x.plan == s.pin.plan && x.ep.AdmitsPinned() {
+func (s *stream) takeShared(x *sharedPin) {
+	if x.plan == s.pin.plan && x.ep.AdmitsPinned() {
 		s.pin.ep, s.pin.session, s.pin.shared = x.ep, x.session, true
 	}
-	s.c.shared = nil
 }
 
 // admitPin has the policy decide about a session whose endpoint is not there. It
@@ -300,6 +307,54 @@ func (s *stream) hint() (h cluster.Hint, ok bool) {
 		h.Hash, h.Hashed = s.hashOn()
 	}
 	return h, true
+}
+
+// runsOut reports whether the cluster of a lost session has weight 0 on the route, and
+// so gets no new one.
+func (s *stream) runsOut() bool {
+	if s.route.split == nil || !s.pin.lost {
+		return false
+	}
+	for i, c := range s.route.clusters {
+		if s.w.clusters[c] == s.cl {
+			return s.route.cfg.Clusters[i].Weight == 0
+		}
+	}
+	return false
+}
+
+// otherCluster goes over to another cluster of a weighted route, when that of a lost
+// session has nobody left or runs out. It reports whether there is one that takes
+// requests.
+func (s *stream) otherCluster() bool {
+	r := s.route
+	if r.split == nil || !s.pin.lost {
+		return false
+	}
+	from := r.split.Pick(s.w.rng.Uint64())
+	for n := range r.clusters {
+		i := (from + n) % len(r.clusters)
+		cl := s.w.clusters[r.clusters[i]]
+		if cl == s.cl || r.cfg.Clusters[i].Weight == 0 || cl.picker.Pick(cluster.Hint{}) == nil {
+			continue
+		}
+		s.leaveCluster()
+		s.cl, s.pin.plan = cl, r.pins[i]
+		s.passed = 0
+		return true
+	}
+	return false
+}
+
+// leaveCluster takes the request out of the books of its cluster.
+func (s *stream) leaveCluster() {
+	if s.has(retrying) {
+		s.cl.retries--
+	}
+	if s.has(admitted) {
+		s.cl.shared.Active.Add(-1)
+	}
+	s.flags &^= retrying | admitted
 }
 
 // claim lets the requests of one source that bring no session share a choice.

@@ -39,6 +39,7 @@ func (s *stream) pinReply() {
 	case home:
 		x.done = cluster.Kept
 	case x.done == cluster.Detoured:
+		s.detourReply(p)
 		s.debugHeader()
 		return
 	case x.ep != nil:
@@ -67,6 +68,35 @@ func (s *stream) pinReply() {
 	}
 	s.share()
 	s.debugHeader()
+}
+
+// detourReply leaves the session where it is, unless the endpoint has begun one
+// itself: that is on this endpoint, and the client forgets the other one.
+func (s *stream) detourReply(p *pinPlan) {
+	x, m := &s.pin, &s.resp.Header
+	old := x.session
+	x.session = 0
+	if k := p.cookie; k != nil && m.Has(header.SetCookie) {
+		if k.wrap != wrapNone {
+			s.wrapCookies(p, k)
+		} else {
+			s.endpointSets(k)
+		}
+	}
+	if k := p.header; k != nil {
+		if k.wrap == wrapEnvelope {
+			s.wrapHeader(p, k)
+		} else {
+			m.RemoveName([]byte(k.name))
+		}
+	}
+	if p.table != nil {
+		s.learn(p.table)
+	}
+	if x.told {
+		x.done = cluster.Moved
+		s.track(old)
+	}
 }
 
 // needs reports whether the client has to be told where its session is by this mode.
@@ -236,16 +266,7 @@ func (s *stream) makePrivate() {
 func (s *stream) headerReply(p *pinPlan, home bool) {
 	k, m := p.header, &s.resp.Header
 	if k.wrap == wrapEnvelope {
-		v := m.GetName(k.name)
-		n := 0
-		m.ValuesName([]byte(k.name), func([]byte) bool { n++; return true })
-		if n != 1 || len(v) == 0 {
-			return
-		}
-		token := s.mint(s.w.token2[:0], p, k)
-		s.w.text = persistence.AppendEnvelope(s.w.text[:0], token, v)
-		m.RemoveName([]byte(k.name))
-		_ = m.AddNameBytes([]byte(k.name), s.w.text)
+		s.wrapHeader(p, k)
 		return
 	}
 	m.RemoveName([]byte(k.name))
@@ -255,32 +276,45 @@ func (s *stream) headerReply(p *pinPlan, home bool) {
 	}
 }
 
-// tableReply notes in the table where the session is.
-func (s *stream) tableReply(t *tablePin, home bool) {
-	now := s.w.unix()
-	if t.learn != nil {
-		if key := s.learned(t.learn); len(key) > 0 {
-			t.table.Store(key, s.ep.Key, now)
-			s.pin.told = true
-			return
-		}
-	}
-	if home && s.pin.from == fromTable || !home && s.pin.ep != nil && !t.track {
+// wrapHeader puts the token into the endpoint's own header.
+func (s *stream) wrapHeader(p *pinPlan, k *tokenPin) {
+	m := &s.resp.Header
+	v := m.GetName(k.name)
+	n := 0
+	m.ValuesName([]byte(k.name), func([]byte) bool { n++; return true })
+	if n != 1 || len(v) == 0 {
 		return
 	}
-	if len(s.pin.key) == 0 {
-		for i := range t.keys {
-			if s.pin.key = t.keys[i].of(s, s.pin.key[:0]); len(s.pin.key) > 0 {
-				break
-			}
-		}
+	token := s.mint(s.w.token2[:0], p, k)
+	s.w.text = persistence.AppendEnvelope(s.w.text[:0], token, v)
+	m.RemoveName([]byte(k.name))
+	_ = m.AddNameBytes([]byte(k.name), s.w.text)
+}
+
+// tableReply notes in the table where the session is.
+func (s *stream) tableReply(t *tablePin, home bool) {
+	if s.learn(t) || home && s.pin.from == fromTable || !home && s.pin.ep != nil && !t.track {
+		return
 	}
 	// With learn only the endpoint says which keys there are: what a client brings is
 	// stored if a table led it here once.
 	if len(s.pin.key) > 0 && (t.learn == nil || s.pin.ep != nil) {
-		t.table.Store(s.pin.key, s.ep.Key, now)
+		t.table.Store(s.pin.key, s.ep.Key, s.w.unix())
 		s.pin.told = true
 	}
+}
+
+// learn stores the key that the endpoint's reply sets, if it sets one.
+func (s *stream) learn(t *tablePin) bool {
+	if t.learn == nil {
+		return false
+	}
+	key := s.learned(t.learn)
+	if len(key) > 0 {
+		t.table.Store(key, s.ep.Key, s.w.unix())
+		s.pin.told = true
+	}
+	return len(key) > 0
 }
 
 // learned is the key that the endpoint's reply sets.

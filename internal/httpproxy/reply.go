@@ -4,6 +4,7 @@ import (
 	"strconv"
 	"time"
 
+	"belay/internal/cluster"
 	"belay/internal/config"
 	"belay/internal/header"
 	"belay/internal/http1"
@@ -123,6 +124,9 @@ func (s *stream) local(status int, reason string, body []byte) {
 	}
 	s.setConnection()
 	if s.pin.plan != nil {
+		if s.pin.done != cluster.Refused { // nobody has served the session
+			s.pin.done = cluster.OutcomeNone
+		}
 		s.debugHeader()
 	}
 	b := http1.AppendStatusLine(s.w.wbuf[:0], 1, status)

@@ -113,6 +113,7 @@ const (
 	began                                // the head was complete and valid
 	unreachable                          // the last try ended without a connection
 	admitted                             // in Cluster.Active
+	changed                              // request_headers of the route were applied
 )
 
 func (s *stream) has(f streamFlags) bool { return s.flags&f != 0 }
@@ -296,11 +297,8 @@ func (s *stream) clear() {
 	if s.whole.Armed() {
 		s.w.loop.StopTimer(&s.whole)
 	}
-	if s.has(retrying) {
-		s.cl.retries--
-	}
-	if s.has(admitted) {
-		s.cl.shared.Active.Add(-1)
+	if s.cl != nil {
+		s.leaveCluster()
 	}
 	s.pin.reset()
 	s.req.Reset()

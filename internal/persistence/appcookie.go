@@ -34,6 +34,9 @@ func SetCookieValue(line []byte, name string) []byte {
 	if !ok {
 		return nil
 	}
+	if to-from >= 2 && line[from] == '"' && line[to-1] == '"' {
+		from, to = from+1, to-1
+	}
 	return line[from:to]
 }
 

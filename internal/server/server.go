@@ -156,6 +156,7 @@ func (s *Server) build() error {
 	if err := s.openAccessLog(); err != nil {
 		return err
 	}
+	s.warnCookies()
 	index := s.buildClusters()
 	s.buildTCP(index)
 	if err := s.takeFromParent(); err != nil {

@@ -2,6 +2,7 @@ package tcpproxy
 
 import (
 	"belay/internal/accesslog"
+	"belay/internal/cluster"
 )
 
 var protocol = []byte("TCP")
@@ -16,6 +17,9 @@ func (c *conn) account(why ending) {
 	w.shard.Observe(p.Stats.Duration, took)
 	pinned := c.cl.shared.pin
 	if pinned != nil {
+		if c.connected == 0 && c.pin.done != cluster.Refused { // nobody has served the session
+			c.pin.done = cluster.OutcomeNone
+		}
 		pinned.st.Count(w.shard, c.pin.found, c.pin.done)
 	}
 	if w.access == nil {

@@ -129,3 +129,7 @@ func Fields(head, name string) (values []string) {
 	}
 	return values
 }
+
+// Refuse ends the listener of a backend and leaves its connections: from inside a
+// script, where Close would wait for itself.
+func (b *Backend) Refuse() { _ = b.ln.Close() }

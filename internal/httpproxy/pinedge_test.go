@@ -1,0 +1,149 @@
+package httpproxy
+
+import (
+	"strings"
+	"testing"
+
+	"belay/internal/cluster"
+	"belay/internal/config"
+	"belay/internal/eventloop"
+	"belay/internal/persistence"
+	"belay/internal/stats"
+	"belay/internal/upstream"
+)
+
+// What the endpoint sets and what the client brings back is one key, in quotes or not.
+func TestPinLearnsQuotedCookie(t *testing.T) {
+	p := newPinned(t, "\n[cluster.back.persistence.table]\nname = \"t\"\nkey = [{ cookie = \"SID\" }]\nlearn = { cookie = \"SID\" }\n")
+	p.request(t, "GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+	p.chooseCluster()
+	p.replied(t, 1, "HTTP/1.1 200 OK\r\nSet-Cookie: SID=\"abc\"; Path=/\r\nContent-Length: 0\r\n\r\n")
+	p.request(t, "GET / HTTP/1.1\r\nHost: h\r\nCookie: SID=\"abc\"\r\n\r\n")
+	p.chooseCluster()
+	if p.pin.ep == nil || p.pin.ep.ID != "b" {
+		t.Errorf("found %s", p.pin.found)
+	}
+}
+
+// detourTo plays a request whose session is on endpoint b, that is away, at c.
+func (p *pinnedStream) detourTo(t *testing.T, head, reply string) string {
+	t.Helper()
+	p.request(t, head)
+	p.chooseCluster()
+	if p.pin.ep == nil || p.pin.ep.ID != "b" || !p.pin.lost {
+		t.Fatalf("not pinned to b, or b is there: %+v", p.pin)
+	}
+	p.hidePin()
+	return p.replied(t, 2, reply)
+}
+
+// A session that the endpoint of a detour begins is on that endpoint.
+func TestPinDetourToNewSession(t *testing.T) {
+	const detour = "\n[cluster.back.persistence]\npolicy = \"detour\"\n"
+	const sets = "HTTP/1.1 200 OK\r\nSet-Cookie: SID=%; Path=/\r\nContent-Length: 0\r\n\r\n"
+	for name, mode := range map[string]string{
+		"learn":    "[cluster.back.persistence.table]\nname = \"t\"\nkey = [{ cookie = \"SID\" }]\nlearn = { cookie = \"SID\" }\n",
+		"prefix":   "[cluster.back.persistence.cookie]\nname = \"SID\"\nmode = \"prefix\"\n",
+		"envelope": "[cluster.back.persistence.cookie]\nname = \"SID\"\nmode = \"envelope\"\n",
+	} {
+		p := newPinned(t, detour+mode)
+		p.request(t, "GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+		p.chooseCluster()
+		old := cookieOf(p.replied(t, 1, strings.Replace(sets, "%", "one", 1)), "SID")
+		b := p.cl.shared.Endpoints[1]
+		b.SetHealth(cluster.HealthBad, "x")
+		fields := p.detourTo(t, "GET / HTTP/1.1\r\nHost: h\r\nCookie: SID="+old+"\r\n\r\n", strings.Replace(sets, "%", "two", 1))
+		b.SetHealth(cluster.HealthGood, "")
+		for cookie, want := range map[string]string{old: "b", cookieOf(fields, "SID"): "c"} {
+			p.request(t, "GET / HTTP/1.1\r\nHost: h\r\nCookie: SID="+cookie+"\r\n\r\n")
+			p.chooseCluster()
+			if p.pin.ep == nil || p.pin.ep.ID != want {
+				t.Errorf("%s: %s leads to %v, want %s", name, cookie, p.pin.ep, want)
+			}
+		}
+	}
+}
+
+// An endpoint's cookie or header of belay's name does not pass in a detour either: it
+// would be the end of the session that is kept.
+func TestPinDetourKeepsTheCookie(t *testing.T) {
+	p := newPinned(t, "\n[cluster.back.persistence]\npolicy = \"detour\"\ncookie = { name = \"belay\" }\nheader = { name = \"X-Session\" }\n")
+	p.request(t, "GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+	p.chooseCluster()
+	token := cookieOf(p.replied(t, 1, plainReply), "belay")
+	p.cl.shared.Endpoints[1].SetHealth(cluster.HealthBad, "x")
+	fields := p.detourTo(t, "GET / HTTP/1.1\r\nHost: h\r\nCookie: belay="+token+"\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nSet-Cookie: belay=x\r\nX-Session: y\r\nContent-Length: 0\r\n\r\n")
+	if strings.Contains(fields, "belay=") || strings.Contains(fields, "X-Session") {
+		t.Error(fields)
+	}
+}
+
+// Clusters of one route may know their sessions by different keys.
+func TestPinWeightedKeys(t *testing.T) {
+	cfg, err := config.Parse("test.toml", []byte(`
+[listener.web]
+address = "127.0.0.1:1"
+route = [{ clusters = [{ cluster = "one", weight = 1 }, { cluster = "two", weight = 0 }] }]
+[table.t]
+[table.u]
+[cluster.one]
+endpoints = [{ id = "a", address = "127.0.0.1:2" }]
+[cluster.one.persistence.table]
+name = "t"
+key = [{ header = "X-One" }]
+[cluster.two]
+endpoints = [{ id = "b", address = "127.0.0.1:3" }]
+[cluster.two.persistence.table]
+name = "u"
+key = [{ header = "X-Two" }]
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	loop, err := eventloop.New(eventloop.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	registry := stats.NewRegistry()
+	var clusters []*Cluster
+	tables := map[string]*persistence.Table{}
+	for i, c := range cfg.Clusters {
+		clusters = append(clusters, NewCluster(cluster.New(c), i, registry))
+	}
+	for _, name := range []string{"t", "u"} {
+		if tables[name], err = persistence.NewTable(100, 60); err != nil {
+			t.Fatal(err)
+		}
+	}
+	plan, err := NewPlan(cfg.Listeners[0], clusters, map[string]int{"one": 0, "two": 1}, &Sessions{Tables: tables}, registry)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := NewWorker(&upstream.Env{Loop: loop, Shard: registry.NewShard()}, nil, nil, clusters, nil)
+	p := &pinnedStream{stream: w.newStream(&conn{w: w, plan: plan}), plan: plan, opts: codecOptions(cfg.Listeners[0])}
+	p.request(t, "GET / HTTP/1.1\r\nHost: h\r\nX-One: 1\r\nX-Two: 2\r\n\r\n")
+	p.chooseCluster()
+	p.replied(t, 0, plainReply)
+	if _, ok := tables["t"].Peek([]byte("1"), w.unix()); !ok || tables["t"].Len() != 1 {
+		t.Error("the table of cluster one does not have the key of cluster one")
+	}
+}
+
+// What a request shared ends with the requests that were under way.
+func TestPinSharedIsForgotten(t *testing.T) {
+	p := newPinned(t, withCookie)
+	p.request(t, "GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+	p.chooseCluster()
+	p.c.n = p.c.r + 1 // another is under way
+	token := cookieOf(p.replied(t, 1, plainReply), "belay")
+	p.request(t, "GET / HTTP/1.1\r\nHost: h\r\nCookie: belay="+token+"\r\n\r\n")
+	p.chooseCluster()
+	p.c.n = p.c.r
+	p.replied(t, 1, plainReply)
+	p.request(t, "GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+	p.chooseCluster()
+	if p.pin.ep != nil {
+		t.Error("a client that comes later shares the session of one before")
+	}
+}
