@@ -260,6 +260,72 @@ func TestFindingsGrowOld(t *testing.T) {
 	}
 }
 
+// One that drains is checked, one that is disabled is not, and one that comes back from
+// that is down after the first check that fails.
+func TestCheckerAndOperator(t *testing.T) {
+	var status, asked atomic.Int64
+	status.Store(200)
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		asked.Add(1)
+		w.WriteHeader(int(status.Load()))
+	}))
+	t.Cleanup(srv.Close)
+	h := defaults()
+	h.Fall, h.IntervalFirst = 1<<30, 5*time.Millisecond
+	c := at(srv.Listener.Addr().String(), h, nil)
+	e, x := c.Endpoints[0], checker(c, nil)
+	e.SetAdmin(cluster.Drain, time.Time{})
+	run(t, x)
+	until(t, "a check of one that drains", func() bool { return x.good[0].Load() > 0 })
+	e.SetAdmin(cluster.Disable, time.Time{})
+	last, quiet := int64(0), 0 // looks since the last check
+	until(t, "no more checks", func() bool {
+		if n := asked.Load(); n != last {
+			last, quiet = n, 0
+		}
+		quiet++
+		return quiet > 50
+	})
+	status.Store(500)
+	e.SetAdmin(cluster.Enable, time.Time{})
+	until(t, "the first check after it to decide", func() bool { return e.State() == cluster.Unhealthy })
+	if n := x.bad[0].Load(); n < 1 || n > 2 {
+		t.Errorf("after %d checks", n)
+	}
+}
+
+// Before TLS an endpoint may want to be asked for it as PostgreSQL does.
+func TestCheckStartTLS(t *testing.T) {
+	server := &tls.Config{Certificates: []tls.Certificate{selfSigned(t)}}
+	for _, tt := range []struct {
+		answer string
+		want   cluster.Health
+		why    string
+	}{
+		{"S", cluster.HealthGood, ""},
+		{"N", cluster.HealthBad, `TLS: the endpoint does not agree (it answers "N")`},
+		{"", cluster.HealthBad, "TLS: the endpoint closed the connection"},
+	} {
+		l := listen(t, "tcp", "127.0.0.1:0", func(c net.Conn) {
+			b := make([]byte, 8)
+			if _, err := io.ReadFull(c, b); err != nil || string(b) != "\x00\x00\x00\x08\x04\xd2\x16\x2f" {
+				return
+			}
+			io.WriteString(c, tt.answer)
+			if tt.answer == "S" {
+				io.Copy(io.Discard, tls.Server(c, server))
+			}
+		})
+		h := defaults()
+		h.Type = "tls"
+		c := at(l.Addr().String(), h, func(c *config.Cluster) { c.TLS = &config.ClusterTLS{StartTLS: "postgres"} })
+		x := checker(c, func(_, _ string) (*tls.Config, error) { return &tls.Config{InsecureSkipVerify: true}, nil })
+		if got, why := x.check(t.Context(), c.Endpoints[0]); got != tt.want || why != tt.why {
+			t.Errorf("%q: %s %q, want %s %q", tt.answer, got, why, tt.want, tt.why)
+		}
+	}
+}
+
 // The name that a check sends and verifies is that of requests.
 func TestServerName(t *testing.T) {
 	for _, tt := range []struct {
