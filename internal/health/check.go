@@ -145,12 +145,14 @@ func (x *Checker) secure(ctx context.Context, conn net.Conn, e *cluster.Endpoint
 		return nil, err
 	}
 	s := &secured{}
-	if show := cfg.GetClientCertificate; show != nil {
-		cfg = cfg.Clone()
-		cfg.GetClientCertificate = func(i *tls.CertificateRequestInfo) (*tls.Certificate, error) {
-			s.asked = true
-			return show(i)
+	show := cfg.GetClientCertificate
+	cfg = cfg.Clone()
+	cfg.GetClientCertificate = func(i *tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		s.asked = true
+		if show == nil {
+			return &tls.Certificate{}, nil // none
 		}
+		return show(i)
 	}
 	s.Conn = tls.Client(conn, cfg)
 	return s, s.HandshakeContext(ctx)
@@ -172,16 +174,15 @@ func (x *Checker) serverName(e *cluster.Endpoint) string {
 	return strings.Trim(name, "[]")
 }
 
-// accepted waits for what the endpoint says of our certificate, if it asked for one:
-// with TLS 1.3 the handshake is over for us before it has seen it (RFC 8446 section
-// 4.4.2). An endpoint that goes on waiting has nothing against it.
+// accepted waits for what the endpoint says of our certificate, or of there being none,
+// if it asked for one: with TLS 1.3 the handshake is over for us before the endpoint has
+// looked (RFC 8446 section 4.4.2.4). Only an alert is a refusal: a close answers ours,
+// and an endpoint that goes on waiting has nothing against us.
 func (s *secured) accepted() error {
 	if !s.asked || s.ConnectionState().Version < tls.VersionTLS13 {
 		return nil
 	}
-	if err := s.CloseWrite(); err != nil {
-		return err
-	}
+	_ = s.CloseWrite() // if it fails, the reason is there to be read
 	_, err := s.Read(make([]byte, 1))
 	if op := (*net.OpError)(nil); errors.As(err, &op) && op.Op == "remote error" {
 		return err

@@ -359,10 +359,10 @@ func TestClientCertificateRefused(t *testing.T) {
 			s.Close()
 		})
 		for _, kind := range []string{"tls", "http"} {
-			for _, tt := range []struct {
+			for i, tt := range []struct {
 				shown *tls.Certificate
 				want  cluster.Health
-			}{{&good, cluster.HealthGood}, {&other, cluster.HealthBad}, {&tls.Certificate{}, cluster.HealthBad}} {
+			}{{&good, cluster.HealthGood}, {&other, cluster.HealthBad}, {&tls.Certificate{}, cluster.HealthBad}, {nil, cluster.HealthBad}} {
 				if kind == "http" && tt.want == cluster.HealthGood {
 					continue // the server says nothing to requests
 				}
@@ -370,11 +370,15 @@ func TestClientCertificateRefused(t *testing.T) {
 				h.Type = kind
 				c := at(l.Addr().String(), h, func(c *config.Cluster) { c.TLS = &config.ClusterTLS{} })
 				x := checker(c, func(_, _ string) (*tls.Config, error) {
-					return &tls.Config{InsecureSkipVerify: true, GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return tt.shown, nil }}, nil
+					cfg := &tls.Config{InsecureSkipVerify: true}
+					if tt.shown != nil {
+						cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return tt.shown, nil }
+					}
+					return cfg, nil
 				})
 				got, why := x.check(t.Context(), c.Endpoints[0])
 				if got != tt.want || tt.want == cluster.HealthBad && !strings.Contains(why, "tls: ") {
-					t.Errorf("%s, %s, certificate of %d bytes: %s %q, want %s", tls.VersionName(version), kind, len(tt.shown.Certificate), got, why, tt.want)
+					t.Errorf("%s, %s, certificate %d: %s %q, want %s", tls.VersionName(version), kind, i, got, why, tt.want)
 				}
 			}
 		}
