@@ -15,7 +15,7 @@ type ward struct {
 	*harness.Backend
 	id     string
 	health atomic.Int64 // status of /health
-	answer atomic.Int64 // status of all else
+	answer atomic.Int64 // status of all else; 0: the end of the connection
 	checks atomic.Int64 // of /health
 	asked  atomic.Int64 // of all else
 	held   atomic.Int64
@@ -49,7 +49,7 @@ func (p *ward) serve(c *harness.Peer) {
 				p.held.Add(-1)
 			}
 		}
-		if c.Send(fmt.Sprintf("HTTP/1.1 %d X\r\nX-Backend: %s\r\nContent-Length: 3\r\n\r\nok\n", status, p.id)) != nil {
+		if status == 0 || c.Send(fmt.Sprintf("HTTP/1.1 %d X\r\nX-Backend: %s\r\nContent-Length: 3\r\n\r\nok\n", status, p.id)) != nil {
 			return
 		}
 	}

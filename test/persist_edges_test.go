@@ -320,3 +320,23 @@ func TestPersistQueueTimesOut(t *testing.T) {
 		})
 	}
 }
+
+// Ours is found, and taken out, among any number of cookies.
+func TestPersistAmongManyCookies(t *testing.T) {
+	t.Parallel()
+	s := newShop(t, 3).open()
+	b := s.pinned("e1")
+	pin := b.Jar[0]
+	many := strings.TrimSuffix(strings.Repeat("a=1; ", 2500), "; ")
+	b.Jar = nil
+	for _, lines := range [][]string{
+		{"Cookie: " + many + "; " + pin + "; " + many},
+		{"Cookie: " + many, "Cookie: " + many + "; " + pin},
+		{"Cookie: " + pin + "; " + many + "; " + many},
+	} {
+		a := s.told(b, "valid", "kept", lines...)
+		if got := strings.Join(harness.Fields(a.Seen, "Cookie"), "; "); a.Backend() != "e1" || got != many+"; "+many {
+			t.Errorf("on %s, which sees %d bytes of cookies, want %d", a.Backend(), len(got), 2*len(many)+2)
+		}
+	}
+}

@@ -234,8 +234,14 @@ func (b *builder) headerPersistence(raw *rawHeaderPersistence, at *path) *Header
 	put(&h.MaxAge, raw.MaxAge)
 	putBool(&h.Hide, raw.Hide)
 	b.lifetimes(h.MaxIdle, h.MaxAge, raw.MaxIdle != nil, at)
-	if h.Mode == "envelope" && raw.Hide != nil {
-		b.add(at.child("hide_from_upstream"), `is only for mode = "token": the endpoint gets its own value back`)
+	if h.Mode == "envelope" {
+		if raw.Hide != nil {
+			b.add(at.child("hide_from_upstream"), `is only for mode = "token": the endpoint gets its own value back`)
+		}
+		if raw.MaxIdle != nil {
+			b.add(at.child("max_idle"), `is only for mode = "token": the header is the endpoint's`)
+		}
+		h.MaxIdle = 0 // only the endpoint can send its header again
 	}
 	return h
 }

@@ -80,7 +80,7 @@ type CookiePersistence struct {
 type HeaderPersistence struct {
 	Name    string
 	Mode    string        // "token" (default) or "envelope" (wraps the endpoint's own header of that name)
-	MaxIdle time.Duration // default 30m
+	MaxIdle time.Duration // of "token"; default 30m
 	MaxAge  time.Duration // default 12h
 	Hide    bool          // key hide_from_upstream; default true
 }

@@ -24,6 +24,7 @@ func TestSessionMistakes(t *testing.T) {
 		{"bad debug header, the token's", "[cluster.back.persistence]\ndebug_header = \"x-session\"\nheader = { name = \"X-Session\" }\n", "carries the session"},
 		{"bad minted cookie", "balance = \"maglev\"\nhash = { on = [{ cookie = \"__Host-a\", ttl = \"1h\" }] }\n", "cannot be made"},
 		{"bad minted cookie, long", "balance = \"maglev\"\nhash = { on = [{ cookie = \"" + strings.Repeat("a", 129) + "\", ttl = \"1h\" }] }\n", "longer"},
+		{"bad idle time of the endpoint's header", "[cluster.back.persistence.header]\nname = \"X\"\nmode = \"envelope\"\nmax_idle = \"1h\"\n", "header.max_idle is only"},
 	} {
 		_, err := Parse("test.toml", []byte("[listener.web]\naddress = \"127.0.0.1:1\"\nroute = [{ cluster = \"back\" }]\n[cluster.back]\nendpoints = [{ address = \"127.0.0.1:2\" }]\n"+tt.tables))
 		switch {

@@ -41,15 +41,14 @@ func (s *stream) choose(h cluster.Hint) {
 	if s.runsOut() && s.otherCluster() {
 		h = cluster.Hint{}
 	}
-	first := s.ep == nil
 	s.ep = s.cl.picker.Pick(h)
 	if s.ep != nil && s.wasFull(s.ep) {
 		if e := s.cl.picker.Other(s.full[:s.passed]); e != nil {
 			s.ep = e
 		}
 	}
-	if first {
-		s.claim()
+	if s.passed == 0 {
+		s.claim(h.Avoid)
 	}
 	if s.ep == nil && s.otherCluster() {
 		s.ep = s.cl.picker.Pick(cluster.Hint{})
@@ -240,10 +239,11 @@ func (s *stream) tryFailed(f failure, reason string) {
 	s.flags &^= unreachable
 	if f == failConnect {
 		s.flags |= unreachable
+		s.unclaim()
 	}
 	stale := s.up != nil && s.up.Reused() && f == failReset && s.mayRepeatStale()
-	if !stale {
-		s.ep.Result(!s.counts(f))
+	if !stale && s.counts(f) { // what is not counted is no success either
+		s.ep.Result(false)
 	}
 	s.endTry()
 	switch {
@@ -281,7 +281,7 @@ func (s *stream) redispatch() {
 	s.dropUpstream()
 	s.w.shard.Inc(s.cl.shared.Stats.Redispatches)
 	s.attempts--
-	s.flags &^= staleRetried // that was at the endpoint before; again would stay there
+	s.flags &^= staleRetried // the next endpoint's connections are others
 	s.again(0)
 }
 

@@ -341,6 +341,9 @@ func (s *stream) otherCluster() bool {
 		s.leaveCluster()
 		s.cl, s.pin.plan = cl, r.pins[i]
 		s.passed = 0
+		if p := s.pin.plan; p != nil && p.table != nil {
+			s.tableKey(p.table)
+		}
 		return true
 	}
 	return false
@@ -357,8 +360,9 @@ func (s *stream) leaveCluster() {
 	s.flags &^= retrying | admitted
 }
 
-// claim lets the requests of one source that bring no session share a choice.
-func (s *stream) claim() {
+// claim lets the requests of one source that bring no session share a choice, but for
+// one where the last try failed.
+func (s *stream) claim(failed *cluster.Endpoint) {
 	p := s.pin.plan
 	if p == nil || p.claims == nil || s.pin.ep != nil || s.ep == nil || !s.client.IsValid() {
 		return
@@ -368,8 +372,22 @@ func (s *stream) claim() {
 	if !ok {
 		return
 	}
-	if e, _ := s.cl.shared.ByKey(k); e != nil && e.AdmitsPinned() {
+	if e, _ := s.cl.shared.ByKey(k); e != nil && e != failed && e.AdmitsPinned() {
 		s.ep = e
+	}
+}
+
+// unclaim forgets the choice of a source, since it could not be reached: the next
+// request, or the next try of this one, makes another.
+func (s *stream) unclaim() {
+	p := s.pin.plan
+	if p == nil || p.claims == nil || s.pin.ep != nil || !s.client.IsValid() {
+		return
+	}
+	var room [20]byte
+	key := persistence.AppendSource(room[:0], s.client)
+	if v, ok := p.claims.Peek(key, s.w.unix()); ok && v.Endpoint == s.ep.Key {
+		p.claims.Delete(key)
 	}
 }
 

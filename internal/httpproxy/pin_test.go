@@ -163,6 +163,20 @@ func TestPinRepliesStayPrivate(t *testing.T) {
 	}
 }
 
+// A header's token and a hash's cookie are one client's as well.
+func TestPinOtherRepliesStayPrivate(t *testing.T) {
+	for _, tables := range []string{pinTables["header"], "balance = \"maglev\"\nhash = { on = [{ cookie = \"way\", ttl = \"1h\" }] }\n"} {
+		p := newPinned(t, tables)
+		p.request(t, "GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+		p.chooseCluster()
+		p.hint()
+		p.replied(t, 0, "HTTP/1.1 200 OK\r\nCache-Control: public, max-age=60\r\nContent-Length: 0\r\n\r\n")
+		if got := string(p.resp.Header.GetName("Cache-Control")); got != "max-age=60, private" {
+			t.Errorf("%s: %q", tables, got)
+		}
+	}
+}
+
 // What of an endpoint's Set-Cookie lines goes and stays, in their order.
 func TestPinSetCookieLines(t *testing.T) {
 	for _, tt := range []struct{ keys, want string }{

@@ -147,3 +147,18 @@ func TestPinSharedIsForgotten(t *testing.T) {
 		t.Error("a client that comes later shares the session of one before")
 	}
 }
+
+// The endpoint sends its header when it likes, perhaps once: its session does not end
+// while the client is there.
+func TestPinHeaderEnvelopeStays(t *testing.T) {
+	p := newPinned(t, "\n[cluster.back.persistence.header]\nname = \"X-Session\"\nmode = \"envelope\"\n")
+	p.request(t, "GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+	p.chooseCluster()
+	p.replied(t, 1, "HTTP/1.1 200 OK\r\nX-Session: 7\r\nContent-Length: 0\r\n\r\n")
+	v := string(p.resp.Header.GetName("X-Session"))
+	p.w.clock, p.w.clockAt = p.w.unix()+3600, p.w.loop.Now() // an hour later
+	p.request(t, "GET / HTTP/1.1\r\nHost: h\r\nX-Session: "+v+"\r\n\r\n")
+	if p.chooseCluster(); p.pin.ep == nil || p.pin.ep.ID != "b" {
+		t.Errorf("found %s", p.pin.found)
+	}
+}

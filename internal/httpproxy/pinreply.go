@@ -229,7 +229,7 @@ func (s *stream) rewriteSetCookies(edit func(dst, line []byte) []byte) {
 	}
 }
 
-// makePrivate keeps shared caches from giving one client's cookie to others (RFC
+// makePrivate keeps shared caches from giving one client's session to others (RFC
 // 9111 5.2.2.7); what a cache may not store anyway stays as it is.
 func (s *stream) makePrivate() {
 	m := &s.resp.Header
@@ -273,6 +273,7 @@ func (s *stream) headerReply(p *pinPlan, home bool) {
 	if s.needs(fromHeader, home) {
 		s.w.text = s.mint(s.w.text[:0], p, k)
 		_ = m.AddNameBytes([]byte(k.name), s.w.text)
+		s.makePrivate()
 	}
 }
 
@@ -411,6 +412,7 @@ func (s *stream) setHashCookie() {
 		if k := &s.cl.shared.hash[i]; k.mint {
 			s.w.text = k.writer.Append(s.w.text[:0], s.pin.cookie[:], k.ttl)
 			_ = s.resp.Header.AddNameBytes(setCookie, s.w.text)
+			s.makePrivate()
 			return
 		}
 	}

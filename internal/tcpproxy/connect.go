@@ -162,10 +162,12 @@ func (c *conn) connectFailed(why ending) {
 // tryFailed goes on with another endpoint, as long as the listener allows.
 func (c *conn) tryFailed(why ending) {
 	c.w.shard.Inc(c.epst.Failures)
-	o := c.cl.shared.Config.Outlier
-	c.ep.Result(o == nil || o.On&config.RetryConnectFailure == 0)
+	if o := c.cl.shared.Config.Outlier; o != nil && o.On&config.RetryConnectFailure != 0 {
+		c.ep.Result(false)
+	}
 	c.w.loop.StopTimer(&c.timer)
 	c.leaveEndpoint()
+	c.unclaim()
 	if c.holds() && !c.losePin(cluster.FoundDown) {
 		c.end(endRefused, true)
 		return

@@ -17,11 +17,17 @@ import (
 type pinPlan struct {
 	cfg    *config.Persistence
 	table  *persistence.Table // nil: only the window holds
-	keys   []keyKind
+	keys   []keyPart
 	claims *persistence.Table // nil: first_request_window is off
 	window uint32
 	grace  int64
 	st     *cluster.SessionStats
+}
+
+// keyPart is a part of a connection that tables and hashes go by.
+type keyPart struct {
+	kind     keyKind
+	terminal bool // the rest is not hashed if the connection has this
 }
 
 type keyKind uint8
@@ -38,13 +44,13 @@ const maxClaims = 10000
 // stick tables by name.
 func (c *Cluster) Pin(tables map[string]*persistence.Table, r *stats.Registry) error {
 	if b := c.Config.Balance; b == "ring_hash" || b == "maglev" {
-		c.hash = keyKinds(c.Config.Hash.On)
+		c.hash = keyParts(c.Config.Hash.On)
 	}
 	p := c.Config.Persistence
 	if p == nil || p.Table == nil {
 		return nil
 	}
-	x := &pinPlan{cfg: p, keys: keyKinds(p.Table.Key), window: seconds(p.Window), grace: int64(seconds(p.Grace)), st: cluster.NewSessionStats(r, c.Config.Name)}
+	x := &pinPlan{cfg: p, keys: keyParts(p.Table.Key), window: seconds(p.Window), grace: int64(seconds(p.Grace)), st: cluster.NewSessionStats(r, c.Config.Name)}
 	if len(x.keys) > 0 {
 		if x.table = tables[p.Table.Name]; x.table == nil {
 			return fmt.Errorf("cluster.%s.persistence.table: no table %q", c.Config.Name, p.Table.Name)
@@ -63,23 +69,23 @@ func (c *Cluster) Pin(tables map[string]*persistence.Table, r *stats.Registry) e
 
 func seconds(d time.Duration) uint32 { return uint32((d + time.Second - 1) / time.Second) }
 
-// keyKinds are the parts that a TCP connection can have.
-func keyKinds(list []config.HashOn) (kinds []keyKind) {
+// keyParts are those that a TCP connection can have.
+func keyParts(list []config.HashOn) (parts []keyPart) {
 	for _, h := range list {
 		switch {
 		case h.Source:
-			kinds = append(kinds, keySource)
+			parts = append(parts, keyPart{keySource, h.Terminal})
 		case h.SNI:
-			kinds = append(kinds, keySNI)
+			parts = append(parts, keyPart{keySNI, h.Terminal})
 		}
 	}
-	return kinds
+	return parts
 }
 
 // of appends the part of the connection, or nothing.
-func (k keyKind) of(c *conn, dst []byte) []byte {
+func (k keyPart) of(c *conn, dst []byte) []byte {
 	switch {
-	case k == keySource:
+	case k.kind == keySource:
 		return persistence.AppendSource(dst, c.peer.Addr())
 	case c.tls != nil:
 		return append(dst, c.tls.ServerName...)
@@ -160,6 +166,9 @@ func (c *conn) hint() cluster.Hint {
 				d.Write(b)
 				d.Write(hashEnd)
 				h.Hashed = true
+				if k.terminal {
+					break
+				}
 			}
 		}
 		h.Hash = d.Sum64()
@@ -185,6 +194,19 @@ func (c *conn) claim(e *cluster.Endpoint) *cluster.Endpoint {
 		return x
 	}
 	return e
+}
+
+// unclaim forgets the choice of a source, since it could not be reached.
+func (c *conn) unclaim() {
+	p := c.cl.shared.pin
+	if p == nil || p.claims == nil || c.pin.ep != nil || !c.peer.IsValid() {
+		return
+	}
+	var room [20]byte
+	key := persistence.AppendSource(room[:0], c.peer.Addr())
+	if v, ok := p.claims.Peek(key, c.w.unix()); ok && v.Endpoint == c.ep.Key {
+		p.claims.Delete(key)
+	}
 }
 
 // pinned notes in the table where the session is: the endpoint has taken the

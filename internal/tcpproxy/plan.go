@@ -17,7 +17,7 @@ type Cluster struct {
 	Stats     clusterStats
 	endpoints []endpointStats // by Endpoint.Index
 	pin       *pinPlan        // nil: no persistence
-	hash      []keyKind       // that balance hashes on
+	hash      []keyPart       // that balance hashes on
 }
 
 // NewCluster registers a cluster's statistics. They are those of the cluster,
