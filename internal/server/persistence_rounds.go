@@ -30,8 +30,8 @@ func (s *Server) keepHouse(ctx context.Context) {
 	}
 }
 
-// newsPause is how long a piece of news may wait for others, so that a burst is one
-// message.
+// newsPause is how long what comes after a piece of news waits for more, so that a burst
+// is few messages.
 const newsPause = time.Millisecond
 
 // tellNews has the other processes of the chain hear of what the tables learn: a client
@@ -46,13 +46,13 @@ func (s *Server) tellNews(ctx context.Context) {
 			return
 		case <-s.news:
 		}
+		s.node.Tell()
 		pause.Reset(newsPause)
 		select {
 		case <-ctx.Done():
 			return
 		case <-pause.C:
 		}
-		s.node.Tell()
 	}
 }
 
