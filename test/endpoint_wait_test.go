@@ -2,6 +2,7 @@ package test
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"net"
 	"os/exec"
@@ -15,13 +16,14 @@ import (
 // ctl starts belayctl; the returned function waits for its end.
 func (c *clinic) ctl(args ...string) (end func() (string, error)) {
 	c.t.Helper()
-	cmd := exec.Command(harness.Binary(c.t, "belayctl", false), append([]string{"--socket", c.d.Socket}, args...)...)
+	ctx, cancel := context.WithTimeout(c.t.Context(), 30*time.Second)
+	c.t.Cleanup(cancel)
+	cmd := exec.CommandContext(ctx, harness.Binary(c.t, "belayctl", false), append([]string{"--socket", c.d.Socket}, args...)...)
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
 	if err := cmd.Start(); err != nil {
 		c.t.Fatal(err)
 	}
-	c.t.Cleanup(func() { _ = cmd.Process.Kill() })
 	return func() (string, error) {
 		err := cmd.Wait()
 		return said.String(), err

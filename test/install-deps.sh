@@ -31,6 +31,7 @@ procps
 prometheus
 python3
 python3-websockets
+redis-server
 rpm
 shellcheck
 strace
@@ -44,7 +45,7 @@ wrk
 # needs to look at a test that hangs. debootstrap: the root of a newer Debian.
 # gnutls-bin: gnutls-cli, which is no OpenSSL. sslscan: what is old or weak.
 # lintian, rpm, libarchive-tools (bsdtar), shellcheck: make packages-check.
-services='nginx haproxy postgresql prometheus prometheus-node-exporter'
+services='nginx haproxy postgresql prometheus prometheus-node-exporter redis-server'
 
 missing=
 for p in $packages; do

@@ -2,6 +2,7 @@ package test
 
 import (
 	"bufio"
+	"fmt"
 	"net"
 	"strings"
 	"testing"
@@ -88,6 +89,20 @@ func TestPersistForgedTokens(t *testing.T) {
 		}
 		return n == sent
 	})
+}
+
+// A token is good for its cluster only, though another has a server of that name.
+func TestPersistTokenOfAnotherCluster(t *testing.T) {
+	t.Parallel()
+	s := newShop(t, 2)
+	s.routes = "[[listener.web.route]]\npath_prefix = \"/other\"\ncluster = \"other\"\n"
+	s.more = fmt.Sprintf("[cluster.other]\nendpoints = [{ id = \"e0\", address = %q }, { id = \"e1\", address = %q }]\n[cluster.other.persistence.cookie]\nname = \"SRV\"\npath = \"/other\"\n",
+		s.members[0].addr, s.members[1].addr)
+	s.open()
+	b := s.pinned("e1")
+	a := b.MustGet(t, "/other/x")
+	s.says("/other/x", "invalid", "minted")
+	one(t, a, "SRV")
 }
 
 // The first valid cookie of the first four leads, wherever it stands: a cookie that

@@ -157,13 +157,13 @@ func TestPersistBadKeyring(t *testing.T) {
 // that came by a hot restart.
 func (s *shop) stop(sig syscall.Signal) {
 	s.t.Helper()
+	if s.old != 0 {
+		gone(s.t, s.old) // it passes on what it has counted, and lets go of the listener
+	}
 	if err := syscall.Kill(s.pid, sig); err != nil {
 		s.t.Fatal(err)
 	}
 	gone(s.t, s.pid)
-	if s.old != 0 {
-		gone(s.t, s.old) // it has the listener while it lets go of it
-	}
 	if s.pid == s.d.PID() {
 		s.d.Wait(patience)
 	}

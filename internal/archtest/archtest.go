@@ -27,9 +27,10 @@ var layers = map[string]int{
 	"xfcc":                    1,
 	"proxyproto":              1,
 
-	"cluster":   2,
-	"route":     2,
-	"transport": 2,
+	"cluster":    2,
+	"route":      2,
+	"tablestore": 2,
+	"transport":  2,
 
 	"admin":          3,
 	"admin/adminapi": 3,

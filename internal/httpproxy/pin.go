@@ -193,27 +193,6 @@ func (s *stream) openPin(p *pinPlan, k *tokenPin, cl *Cluster, now uint32) (*clu
 	}
 }
 
-// lookTable asks the table for the first key that the request has.
-func (s *stream) lookTable(t *tablePin, cl *Cluster, now uint32) (*cluster.Endpoint, persistence.Verdict) {
-	if s.tableKey(t); len(s.pin.key) == 0 {
-		return nil, persistence.None
-	}
-	v, ok := t.table.Lookup(s.pin.key, now)
-	if !ok {
-		return nil, persistence.None
-	}
-	return cl.ByKey(v.Endpoint)
-}
-
-// tableKey finds the first key of a table that the request has.
-func (s *stream) tableKey(t *tablePin) {
-	for i := range t.keys {
-		if s.pin.key = t.keys[i].of(s, s.pin.key[:0]); len(s.pin.key) > 0 {
-			return
-		}
-	}
-}
-
 // takeShared has a request that brings no session follow one of the same connection
 // that was under way when it came.
 func (s *stream) takeShared(x *sharedPin) {

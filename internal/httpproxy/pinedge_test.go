@@ -1,6 +1,7 @@
 package httpproxy
 
 import (
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -160,5 +161,40 @@ func TestPinHeaderEnvelopeStays(t *testing.T) {
 	p.request(t, "GET / HTTP/1.1\r\nHost: h\r\nX-Session: "+v+"\r\n\r\n")
 	if p.chooseCluster(); p.pin.ep == nil || p.pin.ep.ID != "b" {
 		t.Errorf("found %s", p.pin.found)
+	}
+}
+
+// A retry does not go back to the endpoint that failed because a source's requests
+// share a choice.
+func TestPinClaimLeavesWhatFailed(t *testing.T) {
+	p := newPinned(t, "\n[cluster.back.persistence]\nfirst_request_window = \"60s\"\ncookie = { name = \"belay\" }\n")
+	p.request(t, "GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+	p.client = netip.MustParseAddr("10.0.0.1")
+	p.chooseCluster()
+	for range 4 {
+		h, _ := p.hint()
+		p.choose(h)
+		if p.ep == h.Avoid {
+			t.Fatalf("a retry goes to %s again", p.ep.ID)
+		}
+	}
+}
+
+// A cookie that a neighbour domain puts before the application's does not end a
+// session that a table knows.
+func TestPinTableTossedCookie(t *testing.T) {
+	p := newPinned(t, pinTables["table"])
+	p.request(t, "GET / HTTP/1.1\r\nHost: h\r\nCookie: JSESSIONID=mine\r\n\r\n")
+	p.chooseCluster()
+	p.replied(t, 1, plainReply)
+	for _, lines := range []string{"Cookie: JSESSIONID=tossed; JSESSIONID=mine", "Cookie: JSESSIONID=tossed\r\nCookie: JSESSIONID=mine"} {
+		p.request(t, "GET / HTTP/1.1\r\nHost: h\r\n"+lines+"\r\n\r\n")
+		if p.chooseCluster(); p.pin.ep == nil || p.pin.ep.ID != "b" {
+			t.Errorf("%s: found %s", lines, p.pin.found)
+		}
+		p.replied(t, 1, plainReply)
+		if string(p.pin.key) != "mine" {
+			t.Errorf("%s: the key is %s", lines, p.pin.key)
+		}
 	}
 }

@@ -3,6 +3,7 @@ package httpproxy
 import (
 	"bytes"
 
+	"belay/internal/cluster"
 	"belay/internal/config"
 	"belay/internal/header"
 	"belay/internal/persistence"
@@ -73,6 +74,38 @@ func newHashParts(h *config.Hash) []keyPart {
 	return parts
 }
 
+// lookTable asks the table for the first key that the request has. Of several cookies
+// of one name the first that the table knows wins, as the first valid one does where
+// they carry tokens: a neighbour domain may put one before the application's.
+func (s *stream) lookTable(t *tablePin, cl *Cluster, now uint32) (*cluster.Endpoint, persistence.Verdict) {
+	k := s.tableKey(t)
+	if k == nil {
+		return nil, persistence.None
+	}
+	v, ok := t.table.Lookup(s.pin.key, now)
+	if c := &s.w.candidates; !ok && k.kind == keyCookie {
+		for i := 1; i < c.N && !ok; i++ {
+			if v, ok = t.table.Lookup(c.Values[i], now); ok {
+				s.pin.key = append(s.pin.key[:0], c.Values[i]...)
+			}
+		}
+	}
+	if !ok {
+		return nil, persistence.None
+	}
+	return cl.ByKey(v.Endpoint)
+}
+
+// tableKey finds the first key of a table that the request has; nil: it has none.
+func (s *stream) tableKey(t *tablePin) *keyPart {
+	for i := range t.keys {
+		if s.pin.key = t.keys[i].of(s, s.pin.key[:0]); len(s.pin.key) > 0 {
+			return &t.keys[i]
+		}
+	}
+	return nil
+}
+
 // of is the part of a request, appended to dst; nothing is appended if the request
 // does not have it.
 func (k *keyPart) of(s *stream, dst []byte) []byte {
@@ -87,7 +120,7 @@ func (k *keyPart) of(s *stream, dst []byte) []byte {
 		c.Reset()
 		s.req.Header.Values(header.Cookie, func(line []byte) bool {
 			c.Scan(line, k.name, persistence.MaxAppValue)
-			return c.N == 0
+			return true
 		})
 		if c.N > 0 {
 			return append(dst, c.Values[0]...)

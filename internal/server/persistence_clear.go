@@ -42,7 +42,8 @@ func (s *Server) clearTable(name string, f persistence.Filter) int {
 	}
 	now := unixNow()
 	n := t.Clear(f, now)
-	s.clearings.add(clearing{Table: name, At: now, Key: f.Key, Endpoint: f.Endpoint, Any: f.Any, MinIdle: f.MinIdle, MaxIdle: f.MaxIdle})
+	s.clearings.add(newClearing(name, f, now))
+	s.shareClearing(name, f, now)
 	return n
 }
 

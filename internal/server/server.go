@@ -45,6 +45,7 @@ type Server struct {
 	tcp      *tcpParts // nil: no TCP listener
 	tls      tlsParts
 	health   healthParts
+	stores   map[string]*sharedTable // by config.Table.Name; of those that have a store
 
 	keyring *persistence.Keyring          // nil: no cluster's sessions have tokens
 	tables  map[string]*persistence.Table // by config.Table.Name
@@ -175,6 +176,9 @@ func (s *Server) build() error {
 		return err
 	}
 	s.buildHealth()
+	if err := s.buildStores(); err != nil {
+		return err
+	}
 	n := s.workerCount()
 	err := s.buildListeners(index, n)
 	if err == nil {
@@ -322,6 +326,7 @@ func (s *Server) start(ctx context.Context) error {
 	s.resolver.WaitInitial(ctx)
 	s.watchCertificates(ctx)
 	s.startHealth(ctx)
+	s.startStores(ctx)
 	s.watchKeyring(ctx)
 	go s.keepHouse(ctx)
 	if len(s.tables) > 0 && s.node != nil {

@@ -103,6 +103,22 @@ func (b *Backend) Close() {
 	}
 	b.mu.Unlock()
 	b.wg.Wait()
+	b.waitRefused()
+}
+
+// waitRefused waits until nobody listens at the address: a process between its fork and
+// its exec may still have the socket, and the kernel then connects clients to nobody.
+func (b *Backend) waitRefused() {
+	if strings.Contains(b.Addr, "/") {
+		return
+	}
+	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		c, err := net.DialTimeout("tcp", b.Addr, time.Second)
+		if err != nil {
+			return
+		}
+		_ = c.Close()
+	}
 }
 
 // Conns counts the connections accepted so far, Heads the request heads read.
