@@ -129,6 +129,23 @@ func TestOutlierConsecutive(t *testing.T) {
 	c.only("p0", "p1", "p2", "p3")
 }
 
+// A failure that outlier.on does not have is no success: errors before and after it
+// are in a row.
+func TestOutlierOtherFailures(t *testing.T) {
+	t.Parallel()
+	c := newClinic(t, 2)
+	c.cluster = "outlier = { consecutive = 3, on = [\"5xx\"], ejection_time = \"1h\", max_ejection_time = \"2h\", max_ejected_percent = 50 }\n"
+	c.open()
+	k := harness.Dial(c.t, c.addr) // one client, hence one worker: p0 has every second request
+	for _, status := range []int64{500, 500, 0, 500} {
+		c.patients[0].answer.Store(status)
+		for range 2 {
+			k.Do("GET", "/", "h")
+		}
+	}
+	c.becomes("p0", "unhealthy")
+}
+
 // An endpoint that refuses connections is ejected, and its requests are retried.
 func TestOutlierConnect(t *testing.T) {
 	t.Parallel()

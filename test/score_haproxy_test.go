@@ -22,7 +22,7 @@ func (p *haproxied) addr() string { return p.bind }
 func (p *haproxied) config(bind string, want setup) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "frontend web\n  bind %s\n  default_backend back\nbackend back\n  balance roundrobin\n"+
-		"  option redispatch 1\n  retries 3\n", bind)
+		"  option redispatch 1\n  retries 3\n  retry-on conn-failure empty-response\n", bind)
 	switch want.table {
 	case "":
 		b.WriteString("  cookie SRV insert indirect nocache\n")

@@ -153,7 +153,7 @@ func learnedWhileDraining(s *stage) {
 		}
 		list = append(list, o)
 	}
-	time.Sleep(300 * time.Millisecond) // what a person looks at a page at least
+	time.Sleep(100 * time.Millisecond) // what a redirect takes on a network
 	lost := 0
 	for _, o := range list {
 		for range 3 {

@@ -163,7 +163,8 @@ func table(rows []scenario, results [][]result) string {
 		"Made by `BELAY_SCORE=write go test -run TestScore ./test` from the scenarios in\n" +
 		"`test/score_*_test.go`, which are played with each proxy over real sockets.\n" +
 		"✓ does what the row says, ✗ does not, – does not have it.\n\n" +
-		"HAProxy has `cookie SRV insert indirect nocache`, `option redispatch` and static cookie\n" +
+		"HAProxy has `cookie SRV insert indirect nocache`, `option redispatch`, `retry-on conn-failure\n" +
+		"empty-response` and static cookie\n" +
 		"values; belay has `persistence.cookie` and a retry of refused connections. Where a row is\n" +
 		"about more, belay has `first_request_window`, `policy = \"detour\"`, `max_pending` or\n" +
 		"`persistence.table`, and HAProxy `maxqueue` or a `stick-table` with a local peer.\n\n" +

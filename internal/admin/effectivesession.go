@@ -67,7 +67,7 @@ func persistenceTable(p *config.Persistence) table {
 	if h := p.Header; h != nil {
 		var leave []string
 		if h.Mode != "token" {
-			leave = append(leave, "Hide", "MaxIdle") // the header is the endpoint's
+			leave = append(leave, "Hide", "MaxIdle")
 		}
 		t = append(t, member{"header", renamed(fields(h, leave...), map[string]string{"hide": "hide_from_upstream"})})
 	}

@@ -154,6 +154,9 @@ func (b *builder) cookiePersistence(raw *rawCookiePersistence, at *path) *Cookie
 	putBool(&c.PostOnly, raw.PostOnly)
 	putBool(&c.NoCache, raw.NoCache)
 	b.lifetimes(c.MaxIdle, c.MaxAge, raw.MaxIdle != nil, at)
+	if c.Keep && c.MaxIdle == 0 && c.MaxAge == 0 {
+		b.add(at.child("keep_over_end"), "needs max_idle or max_age: the browser is told how long")
+	}
 	if c.Mode != "insert" {
 		b.applicationsCookie(c, raw, at)
 		return c

@@ -12,7 +12,10 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"syscall"
+	"time"
 
+	"belay/internal/certs"
 	"belay/internal/cluster"
 	"belay/internal/config"
 	"belay/internal/eventloop"
@@ -22,28 +25,26 @@ import (
 // maxBody is how much of a reply's body is looked at.
 const maxBody = 64 << 10
 
-// check asks an endpoint once. why says what is wrong if it is bad.
+// check asks an endpoint once. why says what is wrong if it is bad, or, if the finding
+// is HealthUnknown, why belay could not ask.
 func (x *Checker) check(ctx context.Context, e *cluster.Endpoint) (found cluster.Health, why string) {
 	ctx, cancel := context.WithTimeout(ctx, x.cfg.Timeout)
 	defer cancel()
-	conn, err := x.dial(ctx, e)
+	conn, step, err := x.dial(ctx, e)
 	if err != nil {
-		return cluster.HealthBad, err.Error()
+		return x.failed(step, err)
 	}
 	defer conn.Close()
 	if x.cfg.Type == "tcp" {
 		return cluster.HealthGood, ""
 	}
-	if x.tls != nil {
+	if x.tls != nil || x.cfg.Type == "tls" {
 		secure, err := x.secure(ctx, conn, e)
-		if err != nil {
-			return cluster.HealthBad, "TLS: " + words(err, x.cfg.Timeout)
+		if err == nil && x.cfg.Type == "tls" {
+			err = secure.accepted()
 		}
-		conn = secure
-	} else if x.cfg.Type == "tls" {
-		secure := tls.Client(conn, &tls.Config{InsecureSkipVerify: true, ServerName: e.Host()}) // the cluster's own traffic is not belay's to encrypt: only that TLS answers counts
-		if err := secure.HandshakeContext(ctx); err != nil {
-			return cluster.HealthBad, "TLS: " + words(err, x.cfg.Timeout)
+		if err != nil {
+			return x.failed("TLS: ", err)
 		}
 		conn = secure
 	}
@@ -53,30 +54,47 @@ func (x *Checker) check(ctx context.Context, e *cluster.Endpoint) (found cluster
 	return x.ask(ctx, conn, e)
 }
 
-// dial connects to the first address that answers and sends a PROXY header of our own
-// if the endpoint expects one.
-func (x *Checker) dial(ctx context.Context, e *cluster.Endpoint) (net.Conn, error) {
-	var d net.Dialer
-	err := errors.New("connect: no address")
-	for _, a := range e.Addresses() {
-		network, address := x.target(a)
-		var conn net.Conn
-		if conn, err = d.DialContext(ctx, network, address); err != nil {
-			err = fmt.Errorf("connect: %s", words(err, x.cfg.Timeout))
-			continue
+// failed is the finding that follows from an error at a step. What belay itself lacks
+// says nothing of the endpoint: a process out of descriptors must not take all of its
+// endpoints for dead.
+func (x *Checker) failed(step string, err error) (cluster.Health, string) {
+	found := cluster.HealthBad
+	for _, own := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, certs.ErrWarming} {
+		if errors.Is(err, own) {
+			found = cluster.HealthUnknown
 		}
-		if deadline, ok := ctx.Deadline(); ok {
-			conn.SetDeadline(deadline)
-		}
-		if v := x.c.Config.ProxyProtocol; v != 0 {
-			if _, err := conn.Write(local(v)); err != nil {
-				conn.Close()
-				return nil, fmt.Errorf("PROXY header: %s", words(err, x.cfg.Timeout))
-			}
-		}
-		return conn, nil
 	}
-	return nil, err
+	return found, step + words(err, x.cfg.Timeout)
+}
+
+// dial connects to the first address that answers and sends a PROXY header of our own
+// if the endpoint expects one. Each address has its share of the time, or one that is
+// silent would leave none for the next. step is where the error came up.
+func (x *Checker) dial(ctx context.Context, e *cluster.Endpoint) (conn net.Conn, step string, err error) {
+	var d net.Dialer
+	step, err = "connect: ", errors.New("no address")
+	end, _ := ctx.Deadline()
+	all := e.Addresses()
+	for i, a := range all {
+		network, address := x.target(a)
+		part, cancel := context.WithTimeout(ctx, time.Until(end)/time.Duration(len(all)-i))
+		conn, err = d.DialContext(part, network, address)
+		cancel()
+		if err == nil {
+			break
+		}
+	}
+	if err != nil {
+		return nil, step, err
+	}
+	conn.SetDeadline(end)
+	if v := x.c.Config.ProxyProtocol; v != 0 {
+		if _, err := conn.Write(local(v)); err != nil {
+			conn.Close()
+			return nil, "PROXY header: ", err
+		}
+	}
+	return conn, "", nil
 }
 
 // target is where to connect to.
@@ -104,26 +122,72 @@ func local(version int) []byte {
 	return b
 }
 
-// secure speaks TLS as requests to the cluster do.
-func (x *Checker) secure(ctx context.Context, conn net.Conn, e *cluster.Endpoint) (net.Conn, error) {
+// secured is a connection after its handshake.
+type secured struct {
+	*tls.Conn
+	asked bool // for a certificate of ours
+}
+
+// secure speaks TLS as requests to the cluster do. To a plain cluster TLS is not
+// belay's, its clients speak it: only that there is some counts.
+func (x *Checker) secure(ctx context.Context, conn net.Conn, e *cluster.Endpoint) (*secured, error) {
+	if x.tls == nil {
+		secure := tls.Client(conn, &tls.Config{InsecureSkipVerify: true, ServerName: e.Host()})
+		return &secured{Conn: secure}, secure.HandshakeContext(ctx)
+	}
 	if x.c.Config.TLS.StartTLS == "postgres" {
 		if err := startPostgres(conn); err != nil {
 			return nil, err
 		}
+	}
+	cfg, err := x.tls(conn.RemoteAddr().String(), x.serverName(e))
+	if err != nil {
+		return nil, err
+	}
+	s := &secured{}
+	show := cfg.GetClientCertificate
+	cfg = cfg.Clone()
+	cfg.GetClientCertificate = func(i *tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		s.asked = true
+		if show == nil {
+			return &tls.Certificate{}, nil // none
+		}
+		return show(i)
+	}
+	s.Conn = tls.Client(conn, cfg)
+	return s, s.HandshakeContext(ctx)
+}
+
+// serverName is what to send and verify where the cluster does not say: what requests
+// with the host of the check would have.
+func (x *Checker) serverName(e *cluster.Endpoint) string {
+	if !x.c.Config.TLS.SNIFromHost {
+		return ""
 	}
 	name := x.cfg.Host
 	if host, _, err := net.SplitHostPort(name); err == nil {
 		name = host
 	}
 	if name == "" {
-		name = e.Host()
+		return e.Host()
 	}
-	cfg, err := x.tls(conn.RemoteAddr().String(), name)
-	if err != nil {
-		return nil, err
+	return strings.Trim(name, "[]")
+}
+
+// accepted waits for what the endpoint says of our certificate, or of there being none,
+// if it asked for one: with TLS 1.3 the handshake is over for us before the endpoint has
+// looked (RFC 8446 section 4.4.2.4). Only an alert is a refusal: a close answers ours,
+// and an endpoint that goes on waiting has nothing against us.
+func (s *secured) accepted() error {
+	if !s.asked || s.ConnectionState().Version < tls.VersionTLS13 {
+		return nil
 	}
-	secure := tls.Client(conn, cfg)
-	return secure, secure.HandshakeContext(ctx)
+	_ = s.CloseWrite() // if it fails, the reason is there to be read
+	_, err := s.Read(make([]byte, 1))
+	if op := (*net.OpError)(nil); errors.As(err, &op) && op.Op == "remote error" {
+		return err
+	}
+	return nil
 }
 
 // startPostgres asks for TLS as PostgreSQL's clients do (its manual, 54.2.10).
@@ -153,7 +217,7 @@ func (x *Checker) ask(ctx context.Context, conn net.Conn, e *cluster.Endpoint) (
 	}
 	resp, err := t.RoundTrip(req)
 	if err != nil {
-		return cluster.HealthBad, words(err, x.cfg.Timeout)
+		return x.failed("", err)
 	}
 	defer resp.Body.Close()
 	found := cluster.HealthGood
@@ -166,7 +230,7 @@ func (x *Checker) ask(ctx context.Context, conn net.Conn, e *cluster.Endpoint) (
 	if x.cfg.Body != nil {
 		var b bytes.Buffer
 		if _, err := io.Copy(&b, io.LimitReader(resp.Body, maxBody)); err != nil {
-			return cluster.HealthBad, "body: " + words(err, x.cfg.Timeout)
+			return x.failed("body: ", err)
 		}
 		if !x.cfg.Body.Match(b.Bytes()) {
 			return cluster.HealthBad, fmt.Sprintf("the body does not match %q", x.cfg.Body)
@@ -194,7 +258,7 @@ func (x *Checker) request(ctx context.Context, e *cluster.Endpoint) (*http.Reque
 			req.Host = h[1]
 			continue
 		}
-		req.Header[h[0]] = []string{h[1]}
+		req.Header.Set(h[0], h[1]) // names are not there twice, but may be ours
 	}
 	return req, nil
 }

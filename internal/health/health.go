@@ -9,27 +9,37 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math/rand/v2"
 	"net"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"belay/internal/cluster"
 	"belay/internal/config"
+	"belay/internal/ratelog"
 	"belay/internal/stats"
 )
 
 // Options are what the checkers of a process share.
 type Options struct {
 	Log   *slog.Logger
-	Slots chan struct{} // its capacity bounds the checks that run at a time
+	Slots chan struct{} // its capacity bounds the checks that begin at a time
 }
 
-// DefaultSlots is how many checks run at a time.
+// DefaultSlots is how many checks begin at a time.
 const DefaultSlots = 64
+
+// slotTime is how long a check keeps its slot at most. What takes longer waits for a
+// silent endpoint: that costs next to nothing and must not hold up the other checks.
+const slotTime = 250 * time.Millisecond
+
+// idle is how long it takes at most to see that an endpoint is to be checked again.
+const idle = time.Second
 
 // TLS makes the configuration of a handshake with an address of a cluster; name is
 // what to verify where the cluster does not say.
@@ -43,6 +53,7 @@ type Checker struct {
 	tls  TLS // nil: the cluster is plain
 	good []*atomic.Uint64
 	bad  []*atomic.Uint64
+	own  ratelog.Lines[string] // checks that belay could not make, by what it lacks
 }
 
 // NewChecker makes the checker of a cluster that has a health_check, and registers its
@@ -84,15 +95,16 @@ func (x *Checker) watch(ctx context.Context, e *cluster.Endpoint) {
 			return
 		case <-timer.C:
 		}
-		wait := x.cfg.IntervalFirst
-		if e.State() != cluster.Disabled && len(e.Addresses()) > 0 {
-			select {
-			case <-ctx.Done():
+		wait := min(idle, x.cfg.IntervalFirst)
+		if e.State() == cluster.Disabled {
+			turn.again = true
+		} else if len(e.Addresses()) > 0 {
+			free, ok := x.slot(ctx)
+			if !ok {
 				return
-			case x.o.Slots <- struct{}{}:
 			}
 			found, why := x.check(ctx, e)
-			<-x.o.Slots
+			free()
 			if ctx.Err() != nil { // it says nothing of the endpoint
 				return
 			}
@@ -102,21 +114,44 @@ func (x *Checker) watch(ctx context.Context, e *cluster.Endpoint) {
 	}
 }
 
+// slot waits for one; false: ctx ended. free gives it back.
+func (x *Checker) slot(ctx context.Context) (free func(), ok bool) {
+	select {
+	case <-ctx.Done():
+		return nil, false
+	case x.o.Slots <- struct{}{}:
+	}
+	once := sync.OnceFunc(func() { <-x.o.Slots })
+	timer := time.AfterFunc(slotTime, once)
+	return func() {
+		timer.Stop()
+		once()
+	}, true
+}
+
 // tell enters a result and says when to check again.
 func (x *Checker) tell(e *cluster.Endpoint, turn *series, found cluster.Health, why string) time.Duration {
-	if found == cluster.HealthBad {
+	soon := min(x.cfg.IntervalFirst, x.cfg.Interval)
+	switch found {
+	case cluster.HealthUnknown:
+		if held, ok := x.own.Now(why, time.Now().UnixNano()); ok {
+			x.o.Log.Warn("an endpoint could not be checked, for want of something here", "cluster", x.c.Config.Name, "endpoint", e.ID, "reason", why, "unlogged", held)
+		}
+		return soon
+	case cluster.HealthBad:
 		x.bad[e.Index].Add(1)
-	} else {
+	default:
 		x.good[e.Index].Add(1)
 	}
-	now := e.Info().Health
+	info := e.Info()
+	now := info.Health
 	next, counting := turn.judge(now, found)
-	if next != now || found == cluster.HealthBad {
+	if next != now || found == cluster.HealthBad || !counting && info.Why != "" {
 		e.SetHealth(next, why)
 	}
 	switch {
 	case counting:
-		return x.cfg.IntervalFirst
+		return soon
 	case next == cluster.HealthBad:
 		return x.cfg.IntervalDown
 	}
@@ -125,17 +160,19 @@ func (x *Checker) tell(e *cluster.Endpoint, turn *series, found cluster.Health, 
 
 // series counts the results in a row that speak against what is held of an endpoint.
 type series struct {
-	cfg *config.HealthCheck
-	n   int
+	cfg   *config.HealthCheck
+	n     int
+	again bool // the endpoint was disabled: what is held of it is of another time
 }
 
 // judge says what to hold of an endpoint after one more result, and whether a change
-// is being counted up. The first result of all decides alone.
+// is being counted up. The first result of all decides alone, and so does the first
+// after the endpoint was disabled.
 func (s *series) judge(now, found cluster.Health) (next cluster.Health, counting bool) {
 	limit := s.cfg.Rise
 	switch {
-	case now == cluster.HealthUnknown:
-		s.n = 0
+	case now == cluster.HealthUnknown, s.again:
+		s.n, s.again = 0, false
 		return found, false
 	case (now == cluster.HealthBad) == (found == cluster.HealthBad):
 		s.n = 0
@@ -156,17 +193,26 @@ func jitter(d time.Duration, share float64) time.Duration {
 	return d + time.Duration((2*rand.Float64()-1)*share*float64(d))
 }
 
+// maxWords bounds what an endpoint's reply can bring into logs and the admin API.
+const maxWords = 200
+
 // words says what is wrong in terms of who runs the endpoint.
 func words(err error, limit time.Duration) string {
 	var op *net.OpError
 	var sys *os.SyscallError
+	says := strings.TrimPrefix(err.Error(), "net/http: HTTP/1.x transport connection broken: ")
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
 		return fmt.Sprintf("no answer in %s", limit)
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return "the endpoint closed the connection"
 	case errors.As(err, &sys):
 		return sys.Err.Error()
 	case errors.As(err, &op):
-		return op.Err.Error()
+		says = op.Err.Error()
 	}
-	return err.Error()
+	if len(says) > maxWords {
+		return strings.ToValidUTF8(says[:maxWords], "") + "…"
+	}
+	return says
 }

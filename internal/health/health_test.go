@@ -227,7 +227,7 @@ func TestCheckTLS(t *testing.T) {
 		for _, kind := range []string{"http", "tls"} {
 			h := defaults()
 			h.Type, h.Host = kind, tt.host
-			c := at(srv.Listener.Addr().String(), h, func(c *config.Cluster) { c.TLS = &config.ClusterTLS{} })
+			c := at(srv.Listener.Addr().String(), h, func(c *config.Cluster) { c.TLS = &config.ClusterTLS{SNIFromHost: true} })
 			got, why := checker(c, verify(tt.pool)).check(t.Context(), c.Endpoints[0])
 			if got != tt.want || !strings.Contains(why, tt.why) || tt.why != "" && !strings.HasPrefix(why, "TLS: ") {
 				t.Errorf("%s, %s: %s %q, want %s %q", tt.name, kind, got, why, tt.want, tt.why)

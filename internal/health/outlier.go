@@ -10,6 +10,7 @@ import (
 
 	"belay/internal/cluster"
 	"belay/internal/config"
+	"belay/internal/ratelog"
 	"belay/internal/stats"
 )
 
@@ -20,18 +21,23 @@ type Detector struct {
 	c       *cluster.Cluster
 	cfg     *config.Outlier
 	log     *slog.Logger
-	last    []tally // by Endpoint.Index, at the last look
+	last    []look // by Endpoint.Index
 	ejected []*atomic.Uint64
 	refused *atomic.Uint64
+	said    time.Time // when the log was told of a refusal
 	now     func() time.Time
 }
 
-type tally struct{ good, bad uint64 }
+// look is how an endpoint was at the last judgement.
+type look struct {
+	good, bad uint64
+	ejected   bool // then, or at some time since
+}
 
 // NewDetector makes the detector of a cluster that has an outlier table, and registers
 // its counters.
 func NewDetector(c *cluster.Cluster, log *slog.Logger, r *stats.Registry) *Detector {
-	d := &Detector{c: c, cfg: c.Config.Outlier, log: log, last: make([]tally, len(c.Endpoints)), now: time.Now}
+	d := &Detector{c: c, cfg: c.Config.Outlier, log: log, last: make([]look, len(c.Endpoints)), now: time.Now}
 	l := stats.Label{Name: "cluster", Value: c.Config.Name}
 	for _, e := range c.Endpoints {
 		d.ejected = append(d.ejected, r.Atomic("belay_endpoint_ejections_total", "Times that an endpoint was taken out for its replies.", l, stats.Label{Name: "endpoint", Value: e.ID}))
@@ -68,7 +74,7 @@ func (d *Detector) eject(e *cluster.Endpoint, reason string) {
 		switch {
 		case !x.Info().Ejected.IsZero():
 			out++
-		case x != e && x.State() <= cluster.Degraded && x.Weight > 0:
+		case x != e && x.State() <= cluster.Degraded && x.Weight > 0 && len(x.Addresses()) > 0:
 			usable++
 		}
 	}
@@ -77,29 +83,43 @@ func (d *Detector) eject(e *cluster.Endpoint, reason string) {
 		allowed = 0
 	}
 	if out >= allowed || usable == 0 && d.cfg.MaxEjected < 100 {
-		d.refused.Add(1)
-		e.Forgive()
+		d.refuse(e, reason)
 		return
 	}
 	d.ejected[e.Index].Add(1)
+	d.last[e.Index].ejected = true
 	length := min(d.cfg.Ejection*time.Duration(info.Ejections+1), d.cfg.MaxEjection)
 	e.Eject(d.now().Add(length), reason)
+	if d.cfg.Ejection*time.Duration(info.Ejections) >= d.cfg.MaxEjection {
+		e.Forget() // it cannot get longer, so it need not take longer to be forgiven
+	}
 }
 
-// judge looks at what the endpoints did since the last time. Those that are not
-// ejected are forgiven one ejection.
+// refuse leaves an endpoint in, and tells the log now and then.
+func (d *Detector) refuse(e *cluster.Endpoint, reason string) {
+	d.refused.Add(1)
+	e.Forgive()
+	if now := d.now(); now.Sub(d.said) >= ratelog.Every {
+		d.said = now
+		d.log.Warn("endpoint not ejected: max_ejected_percent are, or it is the last", "cluster", d.c.Config.Name, "endpoint", e.ID, "reason", reason)
+	}
+}
+
+// judge looks at what the endpoints did since the last time. Those that were not
+// ejected in all of it are forgiven one ejection.
 func (d *Detector) judge() {
 	var judged []*cluster.Endpoint
 	var rates []float64
 	for i, e := range d.c.Endpoints {
-		info := e.Info()
-		if info.Ejected.IsZero() && info.Ejections > 0 {
+		info, before := e.Info(), d.last[i]
+		out := !info.Ejected.IsZero()
+		if !out && !before.ejected && info.Ejections > 0 {
 			e.Forget()
 		}
 		good, bad := e.Tally()
-		g, b := good-d.last[i].good, bad-d.last[i].bad
-		d.last[i] = tally{good, bad}
-		if n := g + b; n >= uint64(d.cfg.SuccessRateMinimum) && info.Ejected.IsZero() {
+		g, b := good-before.good, bad-before.bad
+		d.last[i] = look{good, bad, out}
+		if n := g + b; n >= uint64(d.cfg.SuccessRateMinimum) && !out {
 			judged = append(judged, e)
 			rates = append(rates, float64(g)/float64(n))
 		}

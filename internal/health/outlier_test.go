@@ -1,6 +1,8 @@
 package health
 
 import (
+	"bytes"
+	"context"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -101,13 +103,112 @@ func TestEjectionTimes(t *testing.T) {
 		}
 		e[0].Return(false)
 	}
-	for range 3 {
+	for range 3 { // in a part of the first it was out
 		d.judge()
 	}
 	d.eject(e[0], "test")
 	if got := e[0].Info().Ejected.Sub(start); got != 60*time.Second {
-		t.Errorf("after three quiet intervals: %s", got)
+		t.Errorf("after two quiet intervals: %s", got)
 	}
+}
+
+// Ejections shorter than the interval become longer too, if they are in a row.
+func TestShortEjections(t *testing.T) {
+	o := outlier()
+	o.Ejection, o.MaxEjection = time.Second, time.Minute
+	d, e := detector(2, o)
+	start := time.Now()
+	d.now = func() time.Time { return start }
+	for i := range 3 {
+		d.eject(e[0], "test")
+		if got, want := e[0].Info().Ejected.Sub(start), time.Duration(i+1)*time.Second; got != want {
+			t.Errorf("ejected for %s, want %s", got, want)
+		}
+		if i == 1 {
+			d.judge() // it is out at the end of an interval, and for a part of the next
+		}
+		e[0].Return(false)
+		d.judge()
+	}
+	for range 5 {
+		d.judge()
+	}
+	if n := e[0].Info().Ejections; n != 0 {
+		t.Errorf("%d ejections are remembered", n)
+	}
+}
+
+// The last endpoint that has an address stays in, whatever else there is.
+func TestLastUsable(t *testing.T) {
+	o := outlier()
+	o.MaxEjected = 99
+	for _, tt := range []struct {
+		name string
+		edit func(other *cluster.Endpoint)
+		out  bool
+	}{
+		{"beside a healthy one", func(*cluster.Endpoint) {}, true},
+		{"beside a degraded one", func(e *cluster.Endpoint) { e.SetHealth(cluster.HealthDegraded, "") }, true},
+		{"beside one whose checks fail", func(e *cluster.Endpoint) { e.SetHealth(cluster.HealthBad, "") }, false},
+		{"beside one that drains", func(e *cluster.Endpoint) { e.SetAdmin(cluster.Drain, time.Time{}) }, false},
+		{"beside one that is disabled", func(e *cluster.Endpoint) { e.SetAdmin(cluster.Disable, time.Time{}) }, false},
+		{"beside one for pinned sessions", func(e *cluster.Endpoint) { e.Weight = 0 }, false},
+	} {
+		d, list := detector(2, o)
+		tt.edit(list[1])
+		d.eject(list[0], "test")
+		if got := list[0].State() == cluster.Unhealthy; got != tt.out {
+			t.Errorf("%s: ejected %t", tt.name, got)
+		}
+	}
+	c := cluster.New(&config.Cluster{Name: "c", Outlier: &o, Endpoints: []config.Endpoint{
+		{ID: "e0", Host: "192.0.2.1", Port: 1, Weight: 1}, {ID: "e1", Host: "not.resolved.test", Port: 1, Weight: 1},
+	}})
+	NewDetector(c, slog.New(slog.DiscardHandler), stats.NewRegistry()).eject(c.Endpoints[0], "test")
+	if c.Endpoints[0].State() == cluster.Unhealthy {
+		t.Error("ejected beside one without an address")
+	}
+}
+
+// Who looks for the reason why an endpoint stays in finds it, but not a line for each error.
+func TestRefusalsAreTold(t *testing.T) {
+	o := outlier()
+	o.MaxEjected = 0
+	d, e := detector(2, o)
+	var log bytes.Buffer
+	now := time.Now()
+	d.log, d.now = slog.New(slog.NewTextHandler(&log, nil)), func() time.Time { return now }
+	for range 100 {
+		d.eject(e[0], "5 errors in a row")
+	}
+	if n := strings.Count(log.String(), "5 errors in a row"); n != 1 || d.refused.Load() != 100 {
+		t.Errorf("%d lines of %d refusals:\n%s", n, d.refused.Load(), &log)
+	}
+	now = now.Add(time.Minute)
+	d.eject(e[0], "5 errors in a row")
+	if n := strings.Count(log.String(), "endpoint=e0"); n != 2 {
+		t.Errorf("a minute later: %d lines\n%s", n, &log)
+	}
+}
+
+// A detector at work ejects who is suspected and who fails too often, and ends.
+func TestDetectorRuns(t *testing.T) {
+	o := outlier()
+	o.Interval, o.FailurePercent, o.MaxEjected = time.Millisecond, 50, 50
+	d, e := detector(4, o)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { d.Run(ctx); close(done) }()
+	for range 5 {
+		e[0].Result(false)
+	}
+	until(t, "errors in a row to eject e0", func() bool { return e[0].State() == cluster.Unhealthy })
+	until(t, "failures to eject e1", func() bool { results(e[1], 1000, 2000); return e[1].State() == cluster.Unhealthy })
+	if a, b := e[0].Info().Reason, e[1].Info().Reason; a != "5 errors in a row" || !strings.HasSuffix(b, "% of its requests fail") {
+		t.Errorf("reasons %q and %q", a, b)
+	}
+	cancel()
+	<-done
 }
 
 func TestRates(t *testing.T) {

@@ -21,6 +21,7 @@ type pin struct {
 	old     bool // what the client brought is to be minted again
 	shared  bool // ep was chosen for a request of the same client just before
 	told    bool // the reply or a table says where the session is
+	strange bool // an authentic token named an endpoint that is not there
 	found   cluster.Finding
 	done    cluster.Outcome
 	session uint64 // as persistence.Token.Session; 0: a new one
@@ -189,7 +190,7 @@ func (s *stream) openPin(p *pinPlan, k *tokenPin, cl *Cluster, now uint32) (*clu
 			s.pin.old = v == persistence.OldKey || k.limits.Refresh(w.token, now)
 			return e, v
 		}
-		best = at
+		best, s.pin.strange = at, true
 	}
 }
 
@@ -207,7 +208,7 @@ func (s *stream) admitPin() bool {
 	switch f := s.pin.found; {
 	case s.pin.ep != nil:
 		return s.pin.ep.AdmitsPinned() || s.losePin(s.pin.ep.Absent())
-	case (f == cluster.FoundUnknown || f == cluster.FoundGeneration) && s.pin.plan.cfg.Unknown == "strict":
+	case s.pin.strange && (f == cluster.FoundUnknown || f == cluster.FoundGeneration) && s.pin.plan.cfg.Unknown == "strict":
 		s.refuseSession()
 		return false
 	}

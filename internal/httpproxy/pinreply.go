@@ -122,7 +122,7 @@ func (s *stream) cookieReply(p *pinPlan, home bool) {
 	if m.Has(header.SetCookie) && s.endpointSets(k) {
 		return
 	}
-	if !s.needs(fromCookie, home) || k.postOnly && s.req.Method != http1.POST && !(home && s.pin.from == fromCookie) {
+	if !s.needs(fromCookie, home) || k.postOnly && s.req.Method != http1.POST && s.pin.ep == nil { // a session that began goes on with any method
 		return
 	}
 	wr := k.plain

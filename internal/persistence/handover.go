@@ -128,7 +128,8 @@ func appendEntry(dst, key []byte, e *entry) []byte {
 var errChunk = errors.New("table chunk is cut or damaged")
 
 // Import takes a chunk in and tells how many entries it changed. An entry that
-// this table used later than the chunk's stays: the last writer wins. Expired
+// this table used later than the chunk's stays: the last writer wins, and of two
+// that name different endpoints the one that moved the session last. Expired
 // entries are left out. A damaged chunk changes nothing.
 func (t *Table) Import(chunk []byte, now uint32) (int, error) {
 	if len(chunk) == 0 {
@@ -169,9 +170,18 @@ func (t *Table) merge(key []byte, v Value, now uint32) bool {
 		s.at(s.find(key, h)).imported = true
 		return true
 	}
+	e := s.at(i)
+	if e.endpoint() != v.Endpoint && e.first != v.FirstSeen && t.live(e, now) { // a move counts, not a use
+		if e.first > v.FirstSeen {
+			return false
+		}
+		v.LastSeen = max(v.LastSeen, e.last)
+		e.set(v)
+		s.touch(i)
+		return true
+	}
 	// Within one second the order is unknown: what this process wrote itself
 	// stays, what came from the other one follows it.
-	e := s.at(i)
 	if e.last > v.LastSeen || e.last == v.LastSeen && (!e.imported || e.value() == v) {
 		return false
 	}

@@ -108,3 +108,34 @@ func BenchmarkHandover(b *testing.B) {
 		}
 	})
 }
+
+// Of two processes that disagree the one that moved the session last is right, whoever
+// has used the entry since.
+func TestImportLastMoveWins(t *testing.T) {
+	here, there := Endpoint{ID: 1}, Endpoint{ID: 2}
+	for _, used := range []uint32{10, 11} {
+		a, b := newTable(t, 10, 60), newTable(t, 10, 60)
+		a.Store([]byte("k"), here, 5)
+		b.Store([]byte("k"), here, 5)
+		b.Store([]byte("k"), there, 10)
+		if used == 10 {
+			a.Store([]byte("k"), here, used)
+		} else {
+			a.Lookup([]byte("k"), used)
+		}
+		var toA, toB Cursor
+		fromB, _ := b.Export(nil, &toA, 1<<16, used)
+		fromA, _ := a.Export(nil, &toB, 1<<16, used)
+		if _, err := a.Import(fromB, used); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.Import(fromA, used); err != nil {
+			t.Fatal(err)
+		}
+		for name, x := range map[string]*Table{"a": a, "b": b} {
+			if v, ok := x.Peek([]byte("k"), used); !ok || v.Endpoint != there || x == a && v.LastSeen != used {
+				t.Errorf("used at %d: %s has %+v", used, name, v)
+			}
+		}
+	}
+}

@@ -245,12 +245,12 @@ func TestTableHandover(t *testing.T) {
 		old.Store([]byte("new"), otherEndpoint, start+1)
 		next.Store(keyN(2), otherEndpoint, start+9) // the new process knows better
 		old.Lookup(keyN(2), start+8)
-		old.Store(keyN(3), otherEndpoint, start) // both wrote in one second
-		next.Store(keyN(3), testEndpoint, start)
-		if n := export(t, old, next, &c, limit, start+9); n != 3 {
-			t.Errorf("limit %d: %d changes, want 3", limit, n)
+		old.Store(keyN(3), otherEndpoint, start) // a move
+		next.Store(keyN(3), testEndpoint, start) // and, in the same second, a use
+		if n := export(t, old, next, &c, limit, start+9); n != 4 {
+			t.Errorf("limit %d: %d changes, want 4", limit, n)
 		}
-		for key, want := range map[string]Endpoint{"session-0": otherEndpoint, "new": otherEndpoint, "session-2": otherEndpoint, "session-3": testEndpoint} {
+		for key, want := range map[string]Endpoint{"session-0": otherEndpoint, "new": otherEndpoint, "session-2": otherEndpoint, "session-3": otherEndpoint} {
 			if got, ok := next.Peek([]byte(key), start+9); !ok || got.Endpoint != want {
 				t.Errorf("limit %d: %s is on %v", limit, key, got.Endpoint)
 			}

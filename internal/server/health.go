@@ -3,8 +3,8 @@ package server
 import (
 	"context"
 	"crypto/tls"
-	"sync"
 
+	"belay/internal/certs"
 	"belay/internal/health"
 )
 
@@ -19,7 +19,7 @@ func (s *Server) buildHealth() {
 	o := health.Options{Log: s.log, Slots: make(chan struct{}, health.DefaultSlots)}
 	for i, c := range s.clusters {
 		if c.Config.HealthCheck != nil {
-			s.health.checkers = append(s.health.checkers, health.NewChecker(c.Cluster, s.checkTLS(i), o, s.registry))
+			s.health.checkers = append(s.health.checkers, health.NewChecker(c.Cluster, probeTLS(s.tls.clients[i].client), o, s.registry))
 		}
 		if c.Config.Outlier != nil {
 			s.health.detectors = append(s.health.detectors, health.NewDetector(c.Cluster, s.log, s.registry))
@@ -27,26 +27,14 @@ func (s *Server) buildHealth() {
 	}
 }
 
-// checkTLS is the TLS of a cluster for checks, which run on many goroutines; nil if the
-// cluster is plain.
-func (s *Server) checkTLS(i int) health.TLS {
-	client := s.tls.clients[i].client
+// probeTLS is the TLS of a cluster for checks; nil if the cluster is plain. Each check
+// has a configuration of its own: they run on many goroutines, which certs.Worker does
+// not, and none may resume a session, or it would not see the endpoint's certificate.
+func probeTLS(client *certs.Client) health.TLS {
 	if client == nil {
 		return nil
 	}
-	var mu sync.Mutex
-	w := client.Worker()
-	return func(address, name string) (*tls.Config, error) {
-		mu.Lock()
-		defer mu.Unlock()
-		cfg, err := w.Config(address, name)
-		if err != nil {
-			return nil, err
-		}
-		cfg = cfg.Clone()
-		cfg.ClientSessionCache = nil // a resumed session would not see another certificate
-		return cfg, nil
-	}
+	return func(address, name string) (*tls.Config, error) { return client.Worker().Config(address, name) }
 }
 
 // startHealth watches until ctx ends.

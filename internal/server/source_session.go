@@ -222,7 +222,7 @@ func (s *Server) SetTable(x adminapi.TableEntry, name, by string) (adminapi.Tabl
 	err = s.asMain(func() {
 		now := unixNow()
 		t.Set(key, persistence.Value{Endpoint: e.Key, FirstSeen: now, LastSeen: now}, now)
-		s.log.Info("table entry set", "table", name, "key", x.Key, "cluster", x.Cluster, "endpoint", x.Endpoint, "by", by)
+		s.log.Info("table entry set", "table", name, "cluster", x.Cluster, "endpoint", x.Endpoint, "by", by)
 	})
 	return x, err
 }
