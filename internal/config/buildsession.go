@@ -89,8 +89,24 @@ func (b *builder) buildPersistence(raw *rawPersistence, at *path) *Persistence {
 	}
 	if raw.Table != nil {
 		p.Table = b.tablePersistence(raw.Table, at.child("table"))
+		b.learnConflict(p, at.child("table").child("learn"))
 	}
 	return p
+}
+
+// learnConflict reports a value that a table would learn although another mode
+// changes it on its way to the client, who would then return something else.
+func (b *builder) learnConflict(p *Persistence, at *path) {
+	l := p.Table.Learn
+	if l == nil {
+		return
+	}
+	if p.Cookie != nil && l.Cookie != "" && l.Cookie == p.Cookie.Name {
+		b.add(at.child("cookie"), "%q is already the cookie of persistence.cookie", l.Cookie)
+	}
+	if p.Header != nil && l.Header != "" && strings.EqualFold(l.Header, p.Header.Name) {
+		b.add(at.child("header"), "%q is already the header of persistence.header", l.Header)
+	}
 }
 
 // debugHeader reports a name whose field in a reply has a meaning of its own.

@@ -20,6 +20,9 @@ func FuzzParse(f *testing.F) {
 			f.Add([]byte(wrap(tt.table, tt.keys)))
 		}
 	}
+	for _, tt := range parseSession {
+		f.Add([]byte(sessionDoc + tt.doc))
+	}
 	for _, table := range [][]parseTest{parseServerTLS, parseListenerTLS, parseClient, parseChain, parseClusterTLS} {
 		for _, tt := range table {
 			f.Add([]byte(tlsDoc(tt.table, tt.keys)))
