@@ -198,3 +198,28 @@ func TestPinTableTossedCookie(t *testing.T) {
 		}
 	}
 }
+
+// Long keys that begin alike are two keys, learned ones too, and no allocation.
+func TestPinLongKeys(t *testing.T) {
+	p := newPinned(t, "\n[cluster.back.persistence.table]\nname = \"t\"\nkey = [{ header = \"X-Token\" }]\nlearn = { header = \"X-Token\" }\n")
+	long := strings.Repeat("k", persistence.MaxKey)
+	ask := func(token string) {
+		p.request(t, "GET / HTTP/1.1\r\nHost: h\r\nX-Token: "+token+"\r\n\r\n")
+		p.chooseCluster()
+	}
+	for i, token := range []string{long + "a", long + "b", long} {
+		if ask(token); p.pin.ep != nil {
+			t.Errorf("token %d is another's session: %s", i, p.pin.ep.ID)
+		}
+		p.replied(t, i%2, plainReply[:len(plainReply)-2]+"X-Token: "+token+"\r\n\r\n")
+	}
+	for i, token := range []string{long + "a", long + "b", long} {
+		if ask(token); p.pin.ep == nil || p.pin.ep.ID != []string{"a", "b", "a"}[i] {
+			t.Errorf("token %d: %v", i, p.pin.ep)
+		}
+	}
+	head := "GET / HTTP/1.1\r\nHost: h\r\nX-Token: " + long + "a\r\n\r\n"
+	if n := testing.AllocsPerRun(100, func() { p.pinnedExchange(t, head) }); n > 0 {
+		t.Errorf("%v allocations", n)
+	}
+}

@@ -83,11 +83,13 @@ func (s *stream) lookTable(t *tablePin, cl *Cluster, now uint32) (*cluster.Endpo
 		return nil, persistence.None
 	}
 	v, ok := t.table.Lookup(s.pin.key, now)
-	if c := &s.w.candidates; !ok && k.kind == keyCookie {
+	if c := &s.w.candidates; !ok && k.kind == keyCookie && c.N > 1 {
 		for i := 1; i < c.N && !ok; i++ {
-			if v, ok = t.table.Lookup(c.Values[i], now); ok {
-				s.pin.key = append(s.pin.key[:0], c.Values[i]...)
-			}
+			s.setKey(c.Values[i])
+			v, ok = t.table.Lookup(s.pin.key, now)
+		}
+		if !ok {
+			s.setKey(c.Values[0])
 		}
 	}
 	if !ok {
@@ -99,12 +101,15 @@ func (s *stream) lookTable(t *tablePin, cl *Cluster, now uint32) (*cluster.Endpo
 // tableKey finds the first key of a table that the request has; nil: it has none.
 func (s *stream) tableKey(t *tablePin) *keyPart {
 	for i := range t.keys {
-		if s.pin.key = t.keys[i].of(s, s.pin.key[:0]); len(s.pin.key) > 0 {
+		if s.pin.key = persistence.FoldKey(t.keys[i].of(s, s.pin.key[:0])); len(s.pin.key) > 0 {
 			return &t.keys[i]
 		}
 	}
 	return nil
 }
+
+// setKey makes a value the key that the table is asked for.
+func (s *stream) setKey(v []byte) { s.pin.key = persistence.FoldKey(append(s.pin.key[:0], v...)) }
 
 // of is the part of a request, appended to dst; nothing is appended if the request
 // does not have it.

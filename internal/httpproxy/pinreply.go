@@ -312,7 +312,8 @@ func (s *stream) learn(t *tablePin) bool {
 	}
 	key := s.learned(t.learn)
 	if len(key) > 0 {
-		t.table.Store(key, s.ep.Key, s.w.unix())
+		s.setKey(key)
+		t.table.Store(s.pin.key, s.ep.Key, s.w.unix())
 		s.pin.told = true
 	}
 	return len(key) > 0

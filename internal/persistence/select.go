@@ -7,6 +7,7 @@ type Filter struct {
 	Any      bool      // with Endpoint: of any generation
 	MinIdle  uint32    // unused for at least this many seconds
 	MaxIdle  uint32    // used within the last so many seconds; 0 is no bound
+	Until    uint32    // not used after this second, since 1970; 0 is no bound
 }
 
 // Record is a copy of an entry.
@@ -20,7 +21,7 @@ func (f *Filter) wants(e *entry, now uint32) bool {
 	switch {
 	case f.Endpoint != nil && (e.id != f.Endpoint.ID || !f.Any && e.generation != f.Endpoint.Generation):
 		return false
-	case idle < f.MinIdle, f.MaxIdle > 0 && idle > f.MaxIdle:
+	case idle < f.MinIdle, f.MaxIdle > 0 && idle > f.MaxIdle, f.Until > 0 && e.last > f.Until:
 		return false
 	}
 	return true

@@ -1,15 +1,31 @@
 package persistence
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"hash/maphash"
 	"sync"
 	"sync/atomic"
 )
 
-// MaxKey is the longest key of a table; Lookup and Store cut longer ones, as
-// HAProxy does, here to a length that no session id in use reaches.
+// MaxKey is the longest key of a table, in bytes: longer than any session id in use.
+// What may be longer goes through FoldKey first; Lookup and Store cut what did not, as
+// HAProxy cuts each key.
 const MaxKey = 256
+
+const digestSize = 16
+
+// FoldKey makes a key of at most MaxKey bytes of a longer one, in place: its beginning,
+// which people know it by, and 32 hexadecimal digits of its SHA-256. Two tokens of one
+// issuer, which begin alike for longer than that, stay two keys.
+func FoldKey(key []byte) []byte {
+	if len(key) <= MaxKey {
+		return key
+	}
+	sum := sha256.Sum256(key)
+	return hex.AppendEncode(key[:MaxKey-2*digestSize], sum[:digestSize])
+}
 
 // MaxTableSize bounds the entries of a table.
 const MaxTableSize = 1 << 28

@@ -2,6 +2,8 @@ package persistence
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"math/rand/v2"
 	"runtime"
@@ -466,5 +468,19 @@ func TestTableClaim(t *testing.T) {
 	wg.Wait()
 	if stored.Load() != 1 {
 		t.Errorf("%d of 50 stored theirs", stored.Load())
+	}
+}
+
+// TestFoldKey: other machines and versions have to make the same keys of long ones.
+func TestFoldKey(t *testing.T) {
+	whole := bytes.Repeat([]byte("x"), MaxKey)
+	if got := FoldKey(bytes.Clone(whole)); !bytes.Equal(got, whole) {
+		t.Errorf("%d bytes: %s", MaxKey, got)
+	}
+	long := append(whole, 'y')
+	sum := sha256.Sum256(long)
+	want := append(bytes.Repeat([]byte("x"), MaxKey-32), hex.EncodeToString(sum[:16])...)
+	if got := FoldKey(long); !bytes.Equal(got, want) {
+		t.Errorf("%d bytes: %s, want %s", MaxKey+1, got, want)
 	}
 }

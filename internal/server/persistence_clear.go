@@ -63,6 +63,13 @@ func (x *clearings) add(c clearing) bool {
 	return true
 }
 
+// has tells whether a table was cleared at a time.
+func (x *clearings) has(table string, at uint32) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return slices.ContainsFunc(x.list, func(c clearing) bool { return c.Table == table && c.At == at })
+}
+
 // after lists those behind a number, and the number of the last one.
 func (x *clearings) after(number uint64) (list []clearing, last uint64) {
 	x.mu.Lock()
@@ -90,7 +97,7 @@ func (c *clearing) apply(t *persistence.Table) {
 	if now > c.At {
 		since = now - c.At
 	}
-	f := persistence.Filter{Key: c.Key, Endpoint: c.Endpoint, Any: c.Any, MinIdle: c.MinIdle + since}
+	f := persistence.Filter{Key: c.Key, Endpoint: c.Endpoint, Any: c.Any, MinIdle: c.MinIdle + since, Until: c.At}
 	if c.MaxIdle > 0 {
 		f.MaxIdle = c.MaxIdle + since
 	}

@@ -78,8 +78,5 @@ func (s *Server) tableKey(table, text string) ([]byte, error) {
 		}
 		key, rest = append(key, byte(c)), rest[4:]
 	}
-	if len(key) > persistence.MaxKey {
-		return nil, admin.InvalidError(fmt.Sprintf("a key of %d bytes, at most %d", len(key), persistence.MaxKey))
-	}
-	return key, nil
+	return persistence.FoldKey(key), nil
 }

@@ -221,6 +221,9 @@ func (s *Server) SetTable(x adminapi.TableEntry, name, by string) (adminapi.Tabl
 	x = adminapi.TableEntry{Key: keyText(key, s.bySource(name)), Cluster: x.Cluster, Endpoint: x.Endpoint}
 	err = s.asMain(func() {
 		now := unixNow()
+		if s.clearings.has(name, now) {
+			now++ // or whoever hears of that clearing later takes this for what it dropped
+		}
 		t.Set(key, persistence.Value{Endpoint: e.Key, FirstSeen: now, LastSeen: now}, now)
 		s.log.Info("table entry set", "table", name, "cluster", x.Cluster, "endpoint", x.Endpoint, "by", by)
 	})

@@ -143,7 +143,7 @@ func (c *clearing) covers(key string, v *persistence.Value) bool {
 // filter is the clearing as of now: who came back since then has a session again.
 func (c *clearing) filter(now uint32) persistence.Filter {
 	since := now - min(now, c.At)
-	f := persistence.Filter{Key: c.Key, Endpoint: c.Endpoint, Any: c.Any, MinIdle: c.MinIdle + since}
+	f := persistence.Filter{Key: c.Key, Endpoint: c.Endpoint, Any: c.Any, MinIdle: c.MinIdle + since, Until: c.At}
 	if c.MaxIdle > 0 {
 		f.MaxIdle = c.MaxIdle + since
 	}

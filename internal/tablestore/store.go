@@ -149,7 +149,7 @@ const maxClearings = 100
 // seconds since 1970. The caller clears the table itself, before. It never blocks; any
 // goroutine may call it.
 func (s *Store) Clear(f persistence.Filter, at uint32) {
-	c := &clearing{At: at, Key: f.Key[:min(len(f.Key), persistence.MaxKey)], Endpoint: f.Endpoint, Any: f.Any, MinIdle: f.MinIdle, MaxIdle: f.MaxIdle}
+	c := &clearing{At: at, Key: f.Key, Endpoint: f.Endpoint, Any: f.Any, MinIdle: f.MinIdle, MaxIdle: f.MaxIdle}
 	s.mu.Lock()
 	s.orders = lastOf(append(s.orders, c))
 	s.mu.Unlock()
