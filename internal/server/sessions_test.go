@@ -28,7 +28,10 @@ endpoints = [{ address = "127.0.0.1:1" }]
 		warn         bool
 	}{
 		{"the same hosts", `{ path_prefix = "/a", cluster = "a" }, { cluster = "b" }`, true},
-		{"a host and any", `{ hosts = ["h"], cluster = "a" }, { cluster = "b" }`, true},
+		{"a host's path and any", `{ hosts = ["g"], cluster = "b" }, { hosts = ["h"], path_prefix = "/a", cluster = "a" }, { cluster = "b" }`, true},
+		{"a host's path and its domain", `{ hosts = ["x.y.h"], methods = ["GET"], cluster = "a" }, { hosts = ["*.h"], cluster = "b" }`, true},
+		{"OK a host's path and another domain", `{ hosts = ["x.y.h"], methods = ["GET"], cluster = "a" }, { hosts = ["*.z.h", "*.g"], cluster = "b" }`, false},
+		{"OK a host and any other", `{ hosts = ["h"], cluster = "a" }, { cluster = "b" }`, false},
 		{"OK other hosts", `{ hosts = ["g"], cluster = "a" }, { hosts = ["h"], cluster = "b" }`, false},
 		{"OK the same cluster", `{ path_prefix = "/a", cluster = "a" }, { cluster = "a" }`, false},
 		{"OK a route has both", `{ path_prefix = "/a", clusters = [{ cluster = "a" }, { cluster = "b" }] }, { cluster = "b" }`, false},
