@@ -70,6 +70,9 @@ func (s *shard) insert(key []byte, h uint32, v Value) {
 			s.marks = append(s.marks, 0)
 		}
 	}
+	if s.keys == nil {
+		s.keys = new(keyStore)
+	}
 	e := s.at(i)
 	*e = entry{hash: h, key: s.keys.put(key), length: uint16(len(key))}
 	e.set(v)

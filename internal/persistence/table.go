@@ -73,11 +73,15 @@ type Stats struct {
 	Misses   uint64
 }
 
-// perShard is how many entries make another shard worth while, and maxShards
-// their bound: 256 shards meet seldom for as many workers as belay has.
+// fewShards meet seldom for as many workers as belay has, if there are smallShard
+// entries for each. Beyond that more of them, up to maxShards, only bound what one
+// lock holds, in steps of largeShard entries: a table that is nearly empty, and there
+// is one for each cluster with sessions, pays for them.
 const (
-	perShard  = 64
-	maxShards = 256
+	smallShard = 64
+	fewShards  = 32
+	largeShard = 4096
+	maxShards  = 256
 )
 
 // NewTable makes a table for at most size entries that are dropped when they
@@ -88,7 +92,7 @@ func NewTable(size int, expire uint32) (*Table, error) {
 		return nil, fmt.Errorf("table size %d is not within 1 and %d", size, MaxTableSize)
 	}
 	bits := uint(0)
-	for 1<<bits < maxShards && size>>bits > perShard {
+	for 1<<bits < fewShards && size>>bits > smallShard || 1<<bits < maxShards && size>>bits > largeShard {
 		bits++
 	}
 	t := &Table{size: int64(size), expire: expire, seed: maphash.MakeSeed(), shift: 64 - bits, shards: make([]shard, 1<<bits)}
@@ -304,7 +308,7 @@ type shard struct {
 	next   uint32    // first slot that was never used
 	hand   uint32    // of the clock
 	index  []uint32  // slot+1 by hash, open addressing with linear probing
-	keys   keyStore
+	keys   *keyStore // nil until the first key
 	stats  Stats
 	change uint64   // number of the last change
 	marks  []uint64 // by chunk of slots: number of the last change in it
