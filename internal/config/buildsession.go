@@ -128,6 +128,9 @@ func (b *builder) strictOnly(p *Persistence, raw *rawPersistence, at *path) {
 	if raw.RetryAfter != nil && !strict {
 		b.add(at.child("retry_after"), `needs policy = "strict" or unknown = "strict"`)
 	}
+	if p.Unknown == "strict" && raw.Cookie == nil && raw.Header == nil {
+		b.add(at.child("unknown"), `"strict" needs cookie or header: what a table has of such endpoints is no claim of the client`)
+	}
 	if raw.Grace != nil && p.Policy != "detour" {
 		b.add(at.child("grace"), `needs policy = "detour"`)
 	}

@@ -34,6 +34,7 @@ var parseSession = []struct{ name, doc, want string }{
 	{"bad policy", "[cluster.back.persistence]\npolicy = \"stict\"\ncookie = { name = \"a\" }", `8: cluster.back.persistence.policy: must be "redispatch", "strict" or "detour", not "stict"`},
 	{"bad keys of strict", "[cluster.back.persistence]\nstrict_status = 421\nretry_after = \"1s\"\ngrace = \"1s\"\ncookie = { name = \"a\" }",
 		"8: cluster.back.persistence.strict_status: needs policy = \"strict\" or unknown = \"strict\"\n9: cluster.back.persistence.retry_after: needs policy = \"strict\" or unknown = \"strict\"\n10: cluster.back.persistence.grace: needs policy = \"detour\""},
+	{"bad unknown", "[table.t]\n[cluster.back.persistence]\nunknown = \"strict\"\ntable = { name = \"t\", key = [{ source = true }] }", `9: cluster.back.persistence.unknown: "strict" needs cookie or header: what a table has of such endpoints is no claim of the client`},
 	{"bad strict_status", "[cluster.back.persistence]\npolicy = \"strict\"\nstrict_status = 399\ncookie = { name = \"a\" }", `9: cluster.back.persistence.strict_status: must be from 400 to 599, not 399`},
 	{"bad window", "[cluster.back.persistence]\nfirst_request_window = \"10ms\"\ncookie = { name = \"a\" }", `8: cluster.back.persistence.first_request_window: 10ms is not a number of whole seconds`},
 	{"bad cookie without name", "[cluster.back.persistence.cookie]\npath = \"/a\"", `7: cluster.back.persistence.cookie.name: is missing; write for example name = "belay"`},
