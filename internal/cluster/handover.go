@@ -18,6 +18,9 @@ type handover struct {
 	Eject *eject `json:"eject,omitempty"`
 	// Up is when its slow start began.
 	Up time.Time `json:"up,omitzero"`
+	// Away is since when it could not be reached, in seconds since 1970: the grace of a
+	// detour counts from there.
+	Away int64 `json:"away,omitempty"`
 }
 
 // wish is the operator's.
@@ -44,8 +47,9 @@ type eject struct {
 
 // HandOver is all that is known of the endpoints, for the process that takes over.
 func HandOver(list []*Cluster) []byte {
-	return marshal(list, func(x *condition) handover {
-		h := handover{Wish: x.wish(), Up: x.up}
+	return marshal(list, func(e *Endpoint) handover {
+		x := &e.is
+		h := handover{Wish: x.wish(), Up: x.up, Away: e.away.Load()}
 		if x.health != HealthUnknown {
 			h.Check = &check{x.health.String(), x.healthAt, x.why}
 		}
@@ -59,7 +63,7 @@ func HandOver(list []*Cluster) []byte {
 // Wishes is what the operator wants of the endpoints, for a process that serves
 // beside this one.
 func Wishes(list []*Cluster) []byte {
-	return marshal(list, func(x *condition) handover { return handover{Wish: x.wish()} })
+	return marshal(list, func(e *Endpoint) handover { return handover{Wish: e.is.wish()} })
 }
 
 func (c *condition) wish() *wish {
@@ -69,12 +73,12 @@ func (c *condition) wish() *wish {
 	return &wish{c.admin.String(), c.adminAt, c.deadline, c.ended}
 }
 
-func marshal(list []*Cluster, take func(*condition) handover) []byte {
+func marshal(list []*Cluster, take func(*Endpoint) handover) []byte {
 	all := make(map[string]map[string]handover)
 	for _, c := range list {
 		c.mu.Lock()
 		for _, e := range c.Endpoints {
-			h := take(&e.is)
+			h := take(e)
 			if h == (handover{}) {
 				continue
 			}
@@ -103,6 +107,7 @@ func TakeOver(list []*Cluster, version uint32, data []byte) error {
 		for _, e := range c.Endpoints {
 			if h, ok := all[e.ID]; ok {
 				e.is.takeOver(c, &h)
+				e.away.Store(h.Away)
 			}
 		}
 		c.publish(c.now())

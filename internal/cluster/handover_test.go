@@ -59,6 +59,8 @@ func TestHandOver(t *testing.T) {
 	for _, c := range []string{"disabled", "gone"} {
 		at(c).SetHealth(HealthGood, "")
 	}
+	at("fine").Away(now.Unix()) // a request found it so
+	left := now.Unix()
 	now = now.Add(6 * time.Second)
 
 	next := []*Cluster{stateful("b", &now, "bad"), stateful("a", &now, "new", "ejected", "rising", "back", "fine", "bad", "drains", "disabled", "ended", "degraded")}
@@ -85,6 +87,9 @@ func TestHandOver(t *testing.T) {
 	}
 	if share := next[1].endpoint("rising").Info().Share; share < 0.09 || share > 0.11 {
 		t.Errorf("the slow start goes on with %v", share)
+	}
+	if since := next[1].endpoint("fine").Away(now.Unix()); since != left {
+		t.Errorf("the endpoint is away since %d, not %d", since, left)
 	}
 	for _, id := range []string{"drains", "disabled", "bad", "ejected"} {
 		if next[1].current.Load().in[next[1].endpoint(id).Index] {
