@@ -93,12 +93,13 @@ func (s *Store) tellCleared(ctx context.Context) error {
 func (s *Store) removeCleared(ctx context.Context, c *clearing) error {
 	drop := func(keys []string, values []*persistence.Value) error {
 		var list []string
+		var covered []*persistence.Value
 		for i, v := range values {
 			if v != nil && c.covers(keys[i], v) {
-				list = append(list, keys[i])
+				list, covered = append(list, keys[i]), append(covered, v)
 			}
 		}
-		return s.remove(ctx, list)
+		return s.remove(ctx, list, covered)
 	}
 	if len(c.Key) == 0 {
 		return s.each(ctx, drop)

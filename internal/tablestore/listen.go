@@ -100,7 +100,7 @@ func (s *Store) hear(m string) {
 func (s *Store) take(key string, v persistence.Value) {
 	for _, c := range s.clearings {
 		if c.covers(key, &v) { // it was on its way then
-			s.doomed[key] = struct{}{}
+			s.doomed[key] = v
 			return
 		}
 	}

@@ -59,7 +59,7 @@ type Store struct {
 	// The rest is Run's.
 	cursor    persistence.Cursor
 	pending   map[string]persistence.Value // to be written
-	doomed    map[string]struct{}          // to be deleted in the store
+	doomed    map[string]persistence.Value // to be deleted in the store
 	known     [2]map[string]persistence.Value
 	turned    time.Time   // when known[0] was begun
 	clearings []*clearing // the last ones of all machines
@@ -79,7 +79,7 @@ func New(t *persistence.Table, cfg *config.Table, log *slog.Logger, reg *stats.R
 	s := &Store{
 		table: t, name: cfg.Name, log: log, hide: passwords(cfg.Store), prefix: cfg.StorePrefix, timeout: cfg.StoreTimeout,
 		limit: cfg.StoreQueue, wake: make(chan struct{}, 1), cursor: t.CursorNow(),
-		pending: map[string]persistence.Value{}, doomed: map[string]struct{}{},
+		pending: map[string]persistence.Value{}, doomed: map[string]persistence.Value{},
 	}
 	if err != nil {
 		return nil, fmt.Errorf("table.%s.store: %s", cfg.Name, s.clean(err))

@@ -53,12 +53,14 @@ func (s *Store) enqueue(key string, v persistence.Value) {
 func (s *Store) flush(ctx context.Context) error {
 	for len(s.doomed) > 0 {
 		batch := make([]string, 0, batchSize)
-		for key := range s.doomed {
+		values := make([]*persistence.Value, 0, batchSize)
+		for key, v := range s.doomed {
+			values = append(values, &v)
 			if batch = append(batch, key); len(batch) == batchSize {
 				break
 			}
 		}
-		if err := s.remove(ctx, batch); err != nil {
+		if err := s.remove(ctx, batch, values); err != nil {
 			return err
 		}
 		for _, key := range batch {
@@ -125,15 +127,28 @@ func (s *Store) life(v *persistence.Value, now uint32) (life time.Duration, over
 	return time.Duration(expire-idle) * time.Second, false
 }
 
-func (s *Store) remove(ctx context.Context, keys []string) error {
+// removeScript deletes each key that still has the value that goes with it.
+var removeScript = redis.NewScript(`
+local n = 0
+for i, key in ipairs(KEYS) do
+  if redis.call("GET", key) == ARGV[i] then
+    n = n + redis.call("DEL", key)
+  end
+end
+return n`)
+
+// remove deletes entries of the store, if they are as they were read: another machine
+// may have written a newer one since.
+func (s *Store) remove(ctx context.Context, keys []string, values []*persistence.Value) error {
 	if len(keys) == 0 {
 		return nil
 	}
 	names := make([]string, len(keys))
+	texts := make([]any, len(keys))
 	for i, key := range keys {
-		names[i] = s.entryKey(key)
+		names[i], texts[i] = s.entryKey(key), appendValue(nil, values[i])
 	}
-	return s.client.Del(ctx, names...).Err()
+	return removeScript.Run(ctx, s.client, names, texts...).Err()
 }
 
 // push writes what the store does not have as this machine has it.
