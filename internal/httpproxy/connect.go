@@ -39,7 +39,7 @@ func (s *stream) pick() {
 // choose sets s.ep; nil if nobody takes the request.
 func (s *stream) choose(h cluster.Hint) {
 	if s.runsOut() && s.otherCluster() {
-		h = cluster.Hint{}
+		h = s.hashHint()
 	}
 	s.ep = s.cl.picker.Pick(h)
 	if s.ep != nil && s.wasFull(s.ep) {
@@ -51,7 +51,7 @@ func (s *stream) choose(h cluster.Hint) {
 		s.claim(h.Avoid)
 	}
 	if s.ep == nil && s.otherCluster() {
-		s.ep = s.cl.picker.Pick(cluster.Hint{})
+		s.ep = s.cl.picker.Pick(s.hashHint())
 	}
 }
 

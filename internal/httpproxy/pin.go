@@ -289,57 +289,6 @@ func (s *stream) hint() (h cluster.Hint, ok bool) {
 	return h, true
 }
 
-// runsOut reports whether the cluster of a lost session has weight 0 on the route, and
-// so gets no new one.
-func (s *stream) runsOut() bool {
-	if s.route.split == nil || !s.pin.lost {
-		return false
-	}
-	for i, c := range s.route.clusters {
-		if s.w.clusters[c] == s.cl {
-			return s.route.cfg.Clusters[i].Weight == 0
-		}
-	}
-	return false
-}
-
-// otherCluster goes over to another cluster of a weighted route, when that of a lost
-// session has nobody left or runs out. It reports whether there is one that takes
-// requests.
-func (s *stream) otherCluster() bool {
-	r := s.route
-	if r.split == nil || !s.pin.lost {
-		return false
-	}
-	from := r.split.Pick(s.w.rng.Uint64())
-	for n := range r.clusters {
-		i := (from + n) % len(r.clusters)
-		cl := s.w.clusters[r.clusters[i]]
-		if cl == s.cl || r.cfg.Clusters[i].Weight == 0 || cl.picker.Pick(cluster.Hint{}) == nil {
-			continue
-		}
-		s.leaveCluster()
-		s.cl, s.pin.plan = cl, r.pins[i]
-		s.passed = 0
-		if p := s.pin.plan; p != nil && p.table != nil {
-			s.tableKey(p.table)
-		}
-		return true
-	}
-	return false
-}
-
-// leaveCluster takes the request out of the books of its cluster.
-func (s *stream) leaveCluster() {
-	if s.has(retrying) {
-		s.cl.retries--
-	}
-	if s.has(admitted) {
-		s.cl.shared.Active.Add(-1)
-	}
-	s.flags &^= retrying | admitted
-}
-
 // claim lets the requests of one source that bring no session share a choice, but for
 // one where the last try failed.
 func (s *stream) claim(failed *cluster.Endpoint) {

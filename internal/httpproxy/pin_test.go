@@ -19,20 +19,29 @@ type pinnedStream struct {
 	plan *Plan
 	opts http1.Options
 	buf  []byte
+
+	tables map[string]*persistence.Table
 }
 
 // newPinned makes one for a cluster "back" of the endpoints a, b and c with these
 // tables.
 func newPinned(tb testing.TB, tables string) *pinnedStream {
 	tb.Helper()
-	cfg, err := config.Parse("test.toml", []byte(`
+	return newRouted(tb, `
 [listener.web]
 address = "127.0.0.1:1"
 route = [{ cluster = "back" }]
 [table.t]
 [cluster.back]
 endpoints = [{ id = "a", address = "127.0.0.1:2" }, { id = "b", address = "127.0.0.1:3" }, { id = "c", address = "127.0.0.1:4" }]
-`+tables))
+`+tables)
+}
+
+// newRouted is a stream of the first listener of a configuration; its requests take the
+// first route.
+func newRouted(tb testing.TB, doc string) *pinnedStream {
+	tb.Helper()
+	cfg, err := config.Parse("test.toml", []byte(doc))
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -40,24 +49,32 @@ endpoints = [{ id = "a", address = "127.0.0.1:2" }, { id = "b", address = "127.0
 	if err != nil {
 		tb.Fatal(err)
 	}
+	table := func() *persistence.Table {
+		t, err := persistence.NewTable(1000, 60)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		return t
+	}
 	registry := stats.NewRegistry()
-	clusters := []*Cluster{NewCluster(cluster.New(cfg.Clusters[0]), 0, registry)}
-	table, err := persistence.NewTable(1000, 60)
-	if err != nil {
-		tb.Fatal(err)
+	var clusters []*Cluster
+	index := map[string]int{}
+	for i, c := range cfg.Clusters {
+		clusters = append(clusters, NewCluster(cluster.New(c), i, registry))
+		clusters[i].Sessions = table()
+		index[c.Name] = i
 	}
-	clusters[0].Sessions, err = persistence.NewTable(1000, 60)
-	if err != nil {
-		tb.Fatal(err)
+	sessions := &Sessions{Keys: persistence.NewKeyring(persistence.NewRing(1)), Tables: map[string]*persistence.Table{}}
+	for _, t := range cfg.Tables {
+		sessions.Tables[t.Name] = table()
 	}
-	sessions := &Sessions{Keys: persistence.NewKeyring(persistence.NewRing(1)), Tables: map[string]*persistence.Table{"t": table}}
-	plan, err := NewPlan(cfg.Listeners[0], clusters, map[string]int{"back": 0}, sessions, registry)
+	plan, err := NewPlan(cfg.Listeners[0], clusters, index, sessions, registry)
 	if err != nil {
 		tb.Fatal(err)
 	}
 	w := NewWorker(&upstream.Env{Loop: loop, Shard: registry.NewShard()}, nil, nil, clusters, nil)
 	s := w.newStream(&conn{w: w, plan: plan})
-	return &pinnedStream{stream: s, plan: plan, opts: codecOptions(cfg.Listeners[0])}
+	return &pinnedStream{stream: s, plan: plan, opts: codecOptions(cfg.Listeners[0]), tables: sessions.Tables}
 }
 
 // request begins an exchange with a head, whose lines end as they like.

@@ -4,13 +4,10 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"belay/internal/cluster"
-	"belay/internal/config"
-	"belay/internal/eventloop"
 	"belay/internal/persistence"
-	"belay/internal/stats"
-	"belay/internal/upstream"
 )
 
 // What the endpoint sets and what the client brings back is one key, in quotes or not.
@@ -82,7 +79,7 @@ func TestPinDetourKeepsTheCookie(t *testing.T) {
 
 // Clusters of one route may know their sessions by different keys.
 func TestPinWeightedKeys(t *testing.T) {
-	cfg, err := config.Parse("test.toml", []byte(`
+	p := newRouted(t, `
 [listener.web]
 address = "127.0.0.1:1"
 route = [{ clusters = [{ cluster = "one", weight = 1 }, { cluster = "two", weight = 0 }] }]
@@ -98,36 +95,69 @@ endpoints = [{ id = "b", address = "127.0.0.1:3" }]
 [cluster.two.persistence.table]
 name = "u"
 key = [{ header = "X-Two" }]
-`))
-	if err != nil {
-		t.Fatal(err)
-	}
-	loop, err := eventloop.New(eventloop.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	registry := stats.NewRegistry()
-	var clusters []*Cluster
-	tables := map[string]*persistence.Table{}
-	for i, c := range cfg.Clusters {
-		clusters = append(clusters, NewCluster(cluster.New(c), i, registry))
-	}
-	for _, name := range []string{"t", "u"} {
-		if tables[name], err = persistence.NewTable(100, 60); err != nil {
-			t.Fatal(err)
-		}
-	}
-	plan, err := NewPlan(cfg.Listeners[0], clusters, map[string]int{"one": 0, "two": 1}, &Sessions{Tables: tables}, registry)
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := NewWorker(&upstream.Env{Loop: loop, Shard: registry.NewShard()}, nil, nil, clusters, nil)
-	p := &pinnedStream{stream: w.newStream(&conn{w: w, plan: plan}), plan: plan, opts: codecOptions(cfg.Listeners[0])}
+`)
 	p.request(t, "GET / HTTP/1.1\r\nHost: h\r\nX-One: 1\r\nX-Two: 2\r\n\r\n")
 	p.chooseCluster()
 	p.replied(t, 0, plainReply)
-	if _, ok := tables["t"].Peek([]byte("1"), w.unix()); !ok || tables["t"].Len() != 1 {
+	if _, ok := p.tables["t"].Peek([]byte("1"), p.w.unix()); !ok || p.tables["t"].Len() != 1 {
 		t.Error("the table of cluster one does not have the key of cluster one")
+	}
+}
+
+// A session whose cluster has nobody left goes to one that has room for the request, and
+// to the endpoint there that the request's hash chooses.
+func TestPinOtherCluster(t *testing.T) {
+	p := newRouted(t, `
+[listener.web]
+address = "127.0.0.1:1"
+route = [{ clusters = [{ cluster = "one", weight = 1 }, { cluster = "two", weight = 1 }] }]
+[cluster.one]
+endpoints = [{ id = "a", address = "127.0.0.1:2" }]
+persistence.cookie.name = "belay"
+[cluster.two]
+endpoints = [{ id = "b", address = "127.0.0.1:3" }, { id = "c", address = "127.0.0.1:4" }, { id = "d", address = "127.0.0.1:5" }]
+max_requests = 1
+balance = "maglev"
+hash.on = [{ header = "X-User" }]
+persistence.cookie.name = "belay"
+`)
+	one, two := p.w.clusters[0].shared, p.w.clusters[1].shared
+	var token string
+	for p.cl == nil || p.cl.shared != one {
+		p.request(t, "GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+		p.chooseCluster()
+		token = cookieOf(p.replied(t, 0, plainReply), "belay")
+	}
+	sessions := one.Sessions.Len()
+	one.Endpoints[0].SetAdmin(cluster.Disable, time.Time{})
+	ask := func() {
+		p.request(t, "GET / HTTP/1.1\r\nHost: h\r\nX-User: u\r\nCookie: belay="+token+"\r\n\r\n")
+		if !p.chooseCluster() || p.pin.found != cluster.FoundDrained {
+			t.Fatalf("found %s", p.pin.found)
+		}
+		p.choose(cluster.Hint{})
+	}
+	two.Active.Add(1)
+	if ask(); p.ep != nil || two.Active.Load() != 1 || one.Sessions.Len() != sessions {
+		t.Errorf("a full cluster took the request: %v, %d", p.ep, two.Active.Load())
+	}
+	two.Active.Add(-1)
+	var home *cluster.Endpoint
+	for range 20 {
+		ask()
+		if p.ep == nil || p.cl.shared != two || two.Active.Load() != 1 {
+			t.Fatalf("%v, %d requests under way", p.ep, two.Active.Load())
+		}
+		if home == nil {
+			home = p.ep
+		}
+		if p.ep != home {
+			t.Fatalf("the hash leads to %s and to %s", home.ID, p.ep.ID)
+		}
+		p.leaveCluster()
+	}
+	if n := two.Active.Load(); n != 0 || one.Sessions.Len() != sessions-1 {
+		t.Errorf("%d requests under way, %d sessions, were %d", n, one.Sessions.Len(), sessions)
 	}
 }
 

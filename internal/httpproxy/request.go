@@ -97,17 +97,14 @@ func (s *stream) forward(trusted bool) {
 
 // admit holds max_requests: it reports false if the request was answered.
 func (s *stream) admit() bool {
-	limit := int64(s.cl.shared.Config.MaxRequests)
-	if limit == 0 {
-		return true
-	}
-	if s.cl.shared.Active.Add(1) > limit {
-		s.cl.shared.Active.Add(-1)
+	if !s.cl.enter() {
 		s.w.shard.Inc(s.cl.shared.Stats.Overflow)
 		s.reply(503, reasonOverflow)
 		return false
 	}
-	s.flags |= admitted
+	if s.cl.shared.Config.MaxRequests > 0 {
+		s.flags |= admitted
+	}
 	return true
 }
 
