@@ -41,12 +41,13 @@ type Conn struct {
 	mu      sync.Mutex // guards what follows
 	nextID  uint64
 	pending map[uint64]chan answer
-	err     error // why the connection ended
+	err     error // why nothing can be sent any more
+	closed  bool
 
 	exchange exchange // the node's
 
 	requests chan *Request
-	failed   chan struct{} // closed with err
+	failed   chan struct{} // closed with the socket
 	done     chan struct{}
 }
 
@@ -146,13 +147,26 @@ func (c *Conn) Close() {
 	c.fail(net.ErrClosed)
 }
 
+// gone notes that the peer takes nothing any more. What it has sent before is still
+// read; the end comes behind it.
+func (c *Conn) gone(why error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err == nil {
+		c.err = why
+	}
+}
+
 func (c *Conn) fail(why error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.err != nil {
+	if c.closed {
 		return
 	}
-	c.err = why
+	c.closed = true
+	if c.err == nil {
+		c.err = why
+	}
 	_ = c.sock.Close() // which ends read, which ends serve
 	close(c.failed)
 	c.pending = nil
@@ -226,7 +240,7 @@ func (r *Request) Reply(m *pb.Message, fds ...int) {
 		return
 	}
 	m.Id, m.Reply = r.Id, true
-	if err := r.conn.send(context.Background(), m, fds); err != nil {
+	if err := r.conn.send(context.Background(), m, fds); err != nil && !errors.Is(err, ErrGone) {
 		r.conn.fail(fmt.Errorf("reply: %w", err))
 	}
 }
@@ -253,8 +267,11 @@ func (c *Conn) send(ctx context.Context, m *pb.Message, fds []int) error {
 	defer c.wmu.Unlock()
 	c.number++
 	if err := writeMessage(c.sock, c.number, data, fds, deadline); err != nil {
-		err = peerError(err)
-		c.fail(err) // half a message may be out: nothing can follow it
+		if err = peerError(err); errors.Is(err, ErrGone) {
+			c.gone(err)
+		} else {
+			c.fail(err) // half a message may be out: nothing can follow it
+		}
 		return err
 	}
 	return nil
@@ -274,8 +291,15 @@ func (c *Conn) read() {
 	buf, oob := make([]byte, maxPacket), make([]byte, unix.CmsgSpace(fdsPerPacket*4))
 	var a assembler
 	defer a.drop()
+	reset := false
 	for {
 		n, fds, err := readPacket(c.sock, buf, oob)
+		if errors.Is(err, unix.ECONNRESET) && !reset {
+			// The peer has closed a socket in which something was unread. Linux tells
+			// that, once, before what the peer has sent.
+			reset = true
+			continue
+		}
 		if err != nil {
 			c.fail(peerError(err))
 			return

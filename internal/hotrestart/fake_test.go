@@ -59,10 +59,10 @@ type fake struct {
 
 func (f *fake) write(format string, args ...any) {
 	line := fmt.Sprintf(format, args...)
-	f.book.write(f.name + " " + line)
 	if f.tell != nil {
 		f.tell("%s", line)
 	}
+	f.book.write(f.name + " " + line) // last: tests wait for it
 }
 
 func (f *fake) Sockets() []Group                { return f.groups }

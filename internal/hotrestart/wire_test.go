@@ -440,3 +440,36 @@ func TestRequestsInOrder(t *testing.T) {
 		t.Errorf("%d requests, sorted: %v", len(got), slices.IsSorted(got))
 	}
 }
+
+// What a peer said before it left is heard though it left something unread, and though
+// a message to it was refused meanwhile.
+func TestLastWordsOfAPeer(t *testing.T) {
+	for name, after := range map[string]func(*Conn) error{
+		"it left a notice unread":   func(*Conn) error { return nil },
+		"a notice came too late":    func(c *Conn) error { return c.Notify(stateCall()) },
+		"a call came too late":      func(c *Conn) error { _, _, err := c.Call(testContext(t), stateCall()); return err },
+		"two notices came too late": func(c *Conn) error { return errors.Join(c.Notify(stateCall()), c.Notify(stateCall())) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			const all = 2 * queued // more than are read ahead
+			hold := make(chan struct{})
+			got := 0
+			c, peer := connTo(t, func(*Request) { <-hold; got++ })
+			if err := c.Notify(stateCall()); err != nil {
+				t.Fatal(err)
+			}
+			for i := range all {
+				writeRaw(t, peer, uint32(i), &pb.Message{Body: &pb.Message_StatsAck{StatsAck: &pb.StatsAck{Id: uint64(i)}}})
+			}
+			_ = peer.Close()
+			if err := after(c); err != nil && !errors.Is(err, ErrGone) {
+				t.Error(err)
+			}
+			close(hold)
+			<-c.Done()
+			if got != all {
+				t.Errorf("%d requests of %d", got, all)
+			}
+		})
+	}
+}
