@@ -288,7 +288,9 @@ func (n *Node) Empty() {
 			if err == nil {
 				return
 			}
-			if to.Err() == nil && !refused(err) {
+			if refused(err) { // it has not added us yet, or is no longer main
+				n.do(func() { n.stats.pending = false })
+			} else if to.Err() == nil {
 				// It has them in its queue: told again, it would count them twice.
 				n.log.Warn("the last counts of this process are not acknowledged", "error", err)
 				return

@@ -226,3 +226,30 @@ func TestFrozenMinimumOfTheParent(t *testing.T) {
 		closeAll(g[0].FDs)
 	}
 }
+
+// Last counts that a main process refuses, since it does not know the generation yet,
+// are told again.
+func TestLastCountsBeforeTheyAreWanted(t *testing.T) {
+	a := cold(t, nil)
+	b := a.restart("B")
+	a.add(7)
+	var e *elder
+	b.do(func() {
+		e = b.elders[1]
+		delete(b.elders, 1)
+	})
+	left := make(chan struct{})
+	go func() {
+		defer close(left)
+		a.exit()
+	}()
+	eventually(t, "the last counts were refused", func() (told bool) {
+		a.do(func() { told = a.leaving && !a.stats.pending })
+		return told
+	})
+	b.do(func() { b.elders[1] = e })
+	<-left
+	if n := b.sum(); n != 7 {
+		t.Errorf("%d counts, want 7", n)
+	}
+}
