@@ -25,8 +25,9 @@ type benchCase struct {
 
 // Sections of the document.
 const (
-	sectionTLS = "TLS"
-	sectionTCP = "TCP proxy"
+	sectionSessions = "Sessions"
+	sectionTLS      = "TLS"
+	sectionTCP      = "TCP proxy"
 )
 
 // cases in the order of the document.
@@ -44,7 +45,7 @@ var cases = []benchCase{
 }
 
 // allCases are those of all sections.
-func allCases() []benchCase { return slices.Concat(cases, inTLS(tlsCases), tcpCases) }
+func allCases() []benchCase { return slices.Concat(cases, sessionCases, inTLS(tlsCases), tcpCases) }
 
 // post is a wrk script that sends a body of n bytes.
 func post(n int) string {
@@ -131,7 +132,7 @@ http {
   access_log off; sendfile on; tcp_nopush on; keepalive_requests 1000000000; keepalive_timeout 300s;
   client_body_temp_path %[1]s/bb; proxy_temp_path %[1]s/bp; fastcgi_temp_path %[1]s/bf; uwsgi_temp_path %[1]s/bu; scgi_temp_path %[1]s/bs;
   server {
-    listen 127.0.0.1:%[2]d backlog=4096;
+    listen 127.0.0.1:%[2]d backlog=4096; listen 127.0.0.2:%[2]d backlog=4096;
     root %[1]s/www;
     location = /small { default_type text/plain; return 200 "%[3]s"; }
   }
