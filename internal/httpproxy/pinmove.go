@@ -62,12 +62,12 @@ func (s *stream) hashHint() (h cluster.Hint) {
 }
 
 // enter counts a request into the cluster, if max_requests leaves room.
-func (c *clusterWorker) enter() bool {
-	limit := int64(c.shared.Config.MaxRequests)
-	if limit == 0 || c.shared.Active.Add(1) <= limit {
+func (x *clusterWorker) enter() bool {
+	limit := int64(x.shared.Config.MaxRequests)
+	if limit == 0 || x.shared.Active.Add(1) <= limit {
 		return true
 	}
-	c.shared.Active.Add(-1)
+	x.shared.Active.Add(-1)
 	return false
 }
 
