@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"belay/test/harness"
 )
@@ -240,4 +241,44 @@ func TestTCPFirstRequestWindow(t *testing.T) {
 			t.Errorf("%s is on %v", source, seen)
 		}
 	}
+}
+
+// A connection that belongs nowhere passes over servers that are full, and waits only if
+// all are.
+func TestTCPPassesOverFullServers(t *testing.T) {
+	t.Parallel()
+	s := newStickyTCP(t, 4, "balance = \"random\"\nmax_connections = 2\npending_timeout = \"1m\"\n").open()
+	greeting := func(c net.Conn) string {
+		t.Helper()
+		b := make([]byte, 1)
+		_ = c.SetReadDeadline(time.Now().Add(patience))
+		if _, err := io.ReadFull(c, b); err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	served := map[string]int{}
+	var open []net.Conn
+	for range 8 {
+		c := dialTCP(t, s.addr)
+		open = append(open, c)
+		served[greeting(c)]++
+	}
+	for letter, n := range served {
+		if n != 2 {
+			t.Errorf("%s has %d connections: %v", letter, n, served)
+		}
+	}
+	waits := dialTCP(t, s.addr)
+	harness.Eventually(t, patience, "one to wait", func() bool {
+		n, _ := s.d.Metric("belay_endpoint_pending_requests")
+		return n == 1
+	})
+	if n, _ := s.d.Metric("belay_endpoint_requests_total"); n != 8 {
+		t.Errorf("%v tries: those passed over are none", n)
+	}
+	for _, c := range open {
+		_ = c.Close()
+	}
+	greeting(waits)
 }

@@ -44,6 +44,7 @@ type conn struct {
 	waiter upstream.Waiter
 	grant  func(*upstream.Conn, error) // c.granted, made once
 	tried  [maxTries]*cluster.Endpoint
+	full   [maxPassed]*cluster.Endpoint // passed over because they had no room: full[:passed]
 
 	in, out direction // from the client, to the client
 	timer   eventloop.Timer
@@ -57,6 +58,8 @@ type conn struct {
 
 	index               int32 // in Worker.conns
 	tries, addressTries int
+	passed              int
+	hashed              bool // the endpoint of the last try was chosen by a hash
 	state               connState
 	deferred            bool // RunTask is due
 }

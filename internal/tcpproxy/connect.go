@@ -2,6 +2,7 @@ package tcpproxy
 
 import (
 	"errors"
+	"slices"
 
 	"belay/internal/cluster"
 	"belay/internal/config"
@@ -51,7 +52,6 @@ func (c *conn) pick(failed ending) {
 	c.addressTries = 0
 	c.cl.picker.Begin(e)
 	c.w.shard.GaugeAdd(c.epst.Active, 1)
-	c.w.shard.Inc(c.epst.Requests)
 	c.connect()
 }
 
@@ -59,11 +59,20 @@ func (c *conn) pick(failed ending) {
 // were not tried yet.
 func (c *conn) choose() *cluster.Endpoint {
 	for range 2 * len(c.cl.shared.Endpoints) {
-		e := c.cl.picker.Pick(c.hint())
+		h := c.hint()
+		e := c.cl.picker.Pick(h)
 		if e == nil {
 			return nil
 		}
-		if e = c.claim(e); !c.wasTried(e) {
+		c.hashed = h.Hashed
+		if c.passed == 0 {
+			e = c.claim(e)
+		} else if slices.Contains(c.full[:c.passed], e) {
+			if o := c.cl.picker.Other(c.full[:c.passed]); o != nil {
+				e = o
+			}
+		}
+		if !c.wasTried(e) {
 			return e
 		}
 	}
@@ -83,7 +92,10 @@ func (c *conn) wasTried(e *cluster.Endpoint) bool {
 func (c *conn) connect() {
 	c.state = connWaiting
 	c.connectAt = c.w.loop.Now()
-	want := upstream.Want{Fresh: true, NoWait: c.holds() && c.cl.shared.pin.cfg.Full == "policy"}
+	want := upstream.Want{Fresh: true, NoWait: c.mayPass()}
+	if c.holds() {
+		want.NoWait = c.cl.shared.pin.cfg.Full == "policy"
+	}
 	if c.cl.shared.Config.ProxyProtocol != 0 {
 		want.Origin = c.tls.Origin(c.peer, c.dest)
 	}
@@ -93,8 +105,34 @@ func (c *conn) connect() {
 	}
 }
 
+// maxPassed bounds how many endpoints without room a connection passes over before it
+// waits for one.
+const maxPassed = 3
+
+// mayPass reports whether a connection that belongs nowhere may look for an endpoint
+// with room before it waits for the one that was chosen. What is hashed belongs somewhere.
+func (c *conn) mayPass() bool {
+	return !c.holds() && !c.hashed && c.passed < min(maxPassed, len(c.cl.shared.Endpoints)-1) && c.ep.MaxConnections() > 0
+}
+
+// pass goes on to the next endpoint, as if it had not been at this one.
+func (c *conn) pass() {
+	c.leaveEndpoint()
+	c.full[c.passed] = c.ep
+	c.passed++
+	c.tries--
+	c.pick("")
+}
+
 // granted is the pool's answer, at once or after a wait for room.
 func (c *conn) granted(up *upstream.Conn, err error) {
+	if errors.Is(err, upstream.ErrPendingFull) && c.mayPass() {
+		c.pass()
+		return
+	}
+	if c.addressTries == 0 {
+		c.w.shard.Inc(c.epst.Requests)
+	}
 	switch {
 	case errors.Is(err, upstream.ErrPendingFull):
 		c.noRoom(endPendingFull)
