@@ -98,7 +98,9 @@ func (h *Hello) extension(t uint16, data []byte) (reason string) {
 	case extPreSharedKey:
 		h.PSK = true
 	case extEarlyData:
-		h.EarlyData = true
+		if h.EarlyData = true; len(data) > 0 {
+			return "bad-early-data"
+		}
 	case extECH:
 		h.ECH = true
 	}

@@ -55,6 +55,7 @@ var malformedRows = []struct {
 	{"ALPN with empty name", "bad-alpn", builder{extensions: ext(extALPN, v16([]byte("\x02h2\x00")))}.bytes()},
 	{"ALPN cut", "bad-alpn", builder{extensions: ext(extALPN, v16([]byte("\x03h2")))}.bytes()},
 	{"ALPN with more behind", "bad-alpn", builder{extensions: ext(extALPN, append(v16([]byte("\x02h2")), 0))}.bytes()},
+	{"early_data with something in it", "bad-early-data", builder{extensions: ext(extEarlyData, []byte{0})}.bytes()},
 	{"groups empty", "bad-supported-groups", builder{extensions: ext(extSupportedGroups, v16(nil))}.bytes()},
 	{"groups odd", "bad-supported-groups", builder{extensions: ext(extSupportedGroups, v16([]byte{1, 2, 3}))}.bytes()},
 	{"algorithms empty", "bad-signature-algorithms", builder{extensions: ext(extSignatureAlgs, v16(nil))}.bytes()},
