@@ -29,14 +29,18 @@ func (a *attempt) hookGone() {
 	if a.n.attempt != a || a.phase >= phaseHanded && a.managed {
 		return
 	}
-	a.back("the hook of the reload has ended", false)
+	a.back(hookEnded, false)
 }
+
+const hookEnded = "the hook of the reload has ended"
 
 func (a *attempt) childGone() {
 	switch {
 	case a.n.attempt != a:
 	case a.tookOver():
 		a.handOn()
+	case a.phase < phaseHanded && a.hook.Err() != nil: // the child leaves with its hook
+		a.lost(hookEnded, false)
 	default:
 		a.lost(fmt.Sprintf("process %d has died; its last words are in the log", a.childID.PID), false)
 	}
