@@ -46,6 +46,13 @@ func TestQuickstart(t *testing.T) {
 	if len(answers) != 3 {
 		t.Errorf("%d different answers from a cluster of three endpoints", len(answers))
 	}
+	kept := map[string]bool{}
+	for range 12 {
+		kept[command(t, "curl", "-sS", "-f", "-H", "X-User: ann", url+"session")] = true
+	}
+	if len(kept) != 1 {
+		t.Errorf("%d endpoints answered one user", len(kept))
+	}
 	for _, path := range regexp.MustCompile(`(?m)^path = "(/[^"]*)"`).FindAllStringSubmatch(string(example), -1) {
 		resp, err := http.Get(url[:len(url)-1] + path[1])
 		if err != nil {

@@ -202,6 +202,7 @@ const quickstartText = `
 belay is serving http://127.0.0.1:8080/ and https://127.0.0.1:8443/ from a cluster of three endpoints.
 
   try:    curl -i http://127.0.0.1:8080/         (again and again: the endpoint changes)
+          curl -i -H 'X-User: ann' http://127.0.0.1:8080/session   (ann's endpoint stays)
           curl -i http://127.0.0.1:8080/hello    (answered by belay itself)
           curl -ik https://127.0.0.1:8443/       (over TLS, with a certificate made at start)
   watch:  bin/belayctl --socket %s top
