@@ -132,7 +132,7 @@ func (f *fields) whole(b []byte) bool {
 		return false
 	}
 	end := skipText(b, i+2)
-	if end+1 >= len(b) || b[end] != '\r' || b[end+1] != '\n' || b[end-1] == ' ' {
+	if end+1 >= len(b) || b[end] != '\r' || b[end+1] != '\n' || isBlank(b[end-1]) {
 		return false
 	}
 	f.line, f.colon, f.value, f.end, f.pos, f.class = line, i, i+2, end, end+2, classToken

@@ -101,6 +101,7 @@ func FuzzResponse(f *testing.F) {
 		}
 	}
 	f.Add([]byte(typicalResponse), byte(1), byte(GET))
+	f.Add([]byte("HTTP/1.0 100 \r\nA: 0\t\r\n\r\n"), byte(1), byte(0))
 	f.Fuzz(func(t *testing.T, in []byte, flags, method byte) {
 		o := fuzzOptions(flags)
 		var r, r2 Response

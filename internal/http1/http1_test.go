@@ -294,3 +294,22 @@ func TestAllocations(t *testing.T) {
 		}
 	}
 }
+
+// Blanks around a value are none of it (RFC 9110 section 5.5), wherever in the head and
+// in the buffer it ends.
+func TestBlanksAroundValues(t *testing.T) {
+	for n := range 20 {
+		for _, before := range []string{"", " ", "\t", "  ", " \t"} {
+			for _, after := range []string{"", " ", "\t", "\t ", " \t"} {
+				value := strings.Repeat("v", n+1)
+				in := "GET / HTTP/1.1\r\nHost: a\r\nX:" + before + value + after + "\r\n\r\n"
+				var r Request
+				if _, err := r.Parse([]byte(in), &Options{}); err != nil {
+					t.Errorf("%q: %v", in, err)
+				} else if got := string(r.Header.GetName("X")); got != value {
+					t.Errorf("%q: the value is %q", in, got)
+				}
+			}
+		}
+	}
+}
