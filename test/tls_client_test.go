@@ -13,7 +13,7 @@ import (
 // mutual is a listener that asks for client certificates, with an echo behind it.
 func mutual(t *testing.T, a *harness.Authority, client string, opts ...harness.Options) (*site, *harness.Daemon) {
 	t.Helper()
-	server := a.Issue(harness.Leaf{Name: "server", DNS: []string{"a.example", "b.example"}, URI: "spiffe://test/server"})
+	server := a.Issue(harness.Leaf{Name: strings.ReplaceAll(t.Name(), "/", "-"), DNS: []string{"a.example", "b.example"}, URI: "spiffe://test/server"})
 	s := &site{
 		tables:    fmt.Sprintf("[listener.web.tls]\ncertificates = [%s]\n[listener.web.tls.client_certificate]\n%s\n", pairOf(server), client) + soonRefused,
 		endpoints: []string{harness.NewEcho(t, "a").Addr},
@@ -162,11 +162,15 @@ func TestTLSMisdirected(t *testing.T) {
 	for _, host := range []string{"open.example", "elsewhere.example"} {
 		wantStatus(t, open.Do("GET", "/", host), 200)
 	}
+	// A server name that is none chooses the open chain, and is no word for the closed one.
+	odd := &tls.Config{InsecureSkipVerify: true, ServerName: "x..closed.example"}
+	c, _ := secure(t, addr, odd)
+	wantStatus(t, c.Do("GET", "/", "x..closed.example"), 421)
 	closed, _ := secure(t, addr, shows(a, client, "closed.example"))
 	wantStatus(t, closed.Do("GET", "/", "closed.example"), 200)
 	wantStatus(t, closed.Do("GET", "/", "www.closed.example"), 200)
 	wantStatus(t, closed.Do("GET", "/", "open.example"), 421)
-	if n, _ := d.Metric("belay_listener_misdirected_total"); n != 7 {
-		t.Errorf("%v misdirected requests are counted, want 7", n)
+	if n, _ := d.Metric("belay_listener_misdirected_total"); n != 8 {
+		t.Errorf("%v misdirected requests are counted, want 8", n)
 	}
 }

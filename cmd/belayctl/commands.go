@@ -196,7 +196,7 @@ func (p *program) configCommand() *cobra.Command {
 		Use:   "config [PATH]",
 		Short: "Show the configuration in effect, with every default",
 		Long: "Show the configuration in effect, with every default, as TOML that belayd would read, or the part\n" +
-			"of it at PATH, written as in belayd's messages.",
+			"of it at PATH, written as in belayd's messages. Comments tell the state of the certificates.",
 		Example: `  belayctl config listener.web.timeouts
   belayctl config 'listener.web.route[0]'`,
 		Args: cobra.MaximumNArgs(1),
@@ -209,7 +209,19 @@ func (p *program) configCommand() *cobra.Command {
 			if raw, err = lookup(raw, path); err != nil {
 				return err
 			}
-			return p.print(raw, func(w io.Writer) error { return writeTOML(w, path, raw) })
+			return p.print(raw, func(w io.Writer) error {
+				if path != "" {
+					return writeTOML(w, path, raw)
+				}
+				rest, states, err := without(raw, adminapi.ConfigCertificates)
+				if err != nil {
+					return err
+				}
+				if err := writeStates(w, states); err != nil {
+					return err
+				}
+				return writeTOML(w, path, rest)
+			})
 		},
 	}
 }

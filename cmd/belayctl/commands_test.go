@@ -100,6 +100,9 @@ func TestCommandErrors(t *testing.T) {
 		{"drain --wait 30s", exitUsage, "belayctl: unexpected argument \"30s\": write --wait=TIME with an equals sign" + hint},
 		{"drain --wait --undo", exitUsage, "belayctl: --undo has nothing to --wait for" + hint},
 		{"drain --wait=-1s", exitUsage, "belayctl: --wait must be 0 or more" + hint},
+		{"tls nix", exitUsage, "belayctl: unknown command \"nix\" for \"belayctl tls\"" + hint},
+		{"certs now", exitUsage, "belayctl: unknown command \"now\" for \"belayctl certs\"" + hint},
+		{"tls explain --port 65536", exitUsage, "belayctl: invalid argument \"65536\" for \"--port\" flag: strconv.ParseUint: parsing \"65536\": value out of range" + hint},
 		{"completion csh", exitUsage, "belayctl: invalid argument \"csh\" for \"belayctl completion\"" + hint},
 		{"config listener.web.nix", exitNo, "belayctl: the configuration has no listener.web.nix: there is address, timeouts, route\n"},
 		{"config listener.web.route[2]", exitNo, "belayctl: the configuration has no listener.web.route[2]: the list has 2 elements\n"},
@@ -165,6 +168,12 @@ func TestCompletion(t *testing.T) {
 		{[]string{"drain", ""}, ""},
 		{[]string{"drain", "--"}, "--json --socket --timeout --help --undo --wait"},
 		{[]string{"restart-status", ""}, ""},
+		{[]string{"ce"}, "certs"},
+		{[]string{"certs", "--"}, "--json --socket --timeout --check --expiring --help"},
+		{[]string{"tls", ""}, "explain"},
+		{[]string{"tls", "explain", "--listener", ""}, "web internal"},
+		{[]string{"tls", "explain", "--alpn", ""}, "http/1.1 h2 postgresql"},
+		{[]string{"tls", "explain", "--sni", ""}, ""},
 		{[]string{"--socket", "/nonexistent/s", "clusters", ""}, ""},
 	} {
 		status, stdout, _ := belayctl(t, socket, append([]string{"__completeNoDesc"}, tt.args...)...)

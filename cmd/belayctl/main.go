@@ -21,11 +21,13 @@ import (
 // version is set by the linker.
 var version = "devel"
 
-// The exit statuses. Scripts rely on exitNo of "belayctl ready".
+// The exit statuses. Scripts rely on exitNo of "belayctl ready", and on all of
+// "belayctl certs --check".
 const (
 	exitOK    = 0
-	exitNo    = 1 // an error, or not ready
+	exitNo    = 1 // an error, not ready, or a certificate that is bad
 	exitUsage = 2
+	exitSoon  = 2 // a certificate that expires soon
 )
 
 // errNotReady ends with exitNo; what there is to say has been said.
@@ -83,6 +85,9 @@ func (p *program) run(ctx context.Context, args []string) int {
 		return exitNo // by a signal; whoever sent it knows
 	case errors.Is(err, syscall.EPIPE):
 		return exitNo // "belayctl stats | head" is no error to tell of
+	case errors.Is(err, errExpiring):
+		fmt.Fprintf(p.stderr, "belayctl: %v\n", err)
+		return exitSoon
 	case errors.As(err, &usage):
 		fmt.Fprintf(p.stderr, "belayctl: %v\nbelayctl: \"belayctl --help\" lists what there is\n", err)
 		return exitUsage

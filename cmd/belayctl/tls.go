@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -13,10 +15,13 @@ import (
 	"belay/internal/admin/adminapi"
 )
 
-// errCertificates is the verdict of belayctl certs --check.
-var errCertificates = errors.New("a certificate needs attention")
+// The verdicts of belayctl certs --check.
+var (
+	errCertificates = errors.New("a certificate is not in use or has expired")
+	errExpiring     = errors.New("a certificate expires soon")
+)
 
-const defaultExpiring = 14
+const defaultExpiring = 14 // days
 
 func (p *program) certsCommand() *cobra.Command {
 	var check bool
@@ -26,40 +31,53 @@ func (p *program) certsCommand() *cobra.Command {
 		Short: "Show the certificates, their state and when they expire",
 		Long: "Show the certificates, authorities and revocation lists that TLS needs: whether the newest are in use,\n" +
 			"what is wrong with those that are not, and when they expire.",
-		Example: "  belayctl certs --check --expiring 21",
-		Args:    cobra.NoArgs,
+		Example: `  belayctl certs --expiring 30
+  belayctl certs --check`,
+		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
+			if days < 0 || days > 100*366 {
+				return usageError{errors.New("--expiring must be a number of days, 0 or more")}
+			}
 			list, err := ask(c.Context(), p, (*adminapi.Client).Certificates)
 			if err != nil {
 				return err
 			}
 			now := time.Now()
-			if err := p.print(list, func(w io.Writer) error { return writeCerts(w, list, now) }); err != nil {
+			soon := now.Add(time.Duration(days) * 24 * time.Hour)
+			verdict := judge(list, now, soon)
+			if c.Flags().Changed("expiring") {
+				list = slices.DeleteFunc(list, func(c adminapi.Certificate) bool { return judgeOne(&c, now, soon) == nil })
+			}
+			if err := p.print(list, func(w io.Writer) error { return writeCerts(w, list, now) }); err != nil || !check {
 				return err
 			}
-			if limit := time.Duration(days) * 24 * time.Hour; check && !allWell(list, now.Add(limit)) {
-				return errCertificates
-			}
-			return nil
+			return verdict
 		},
 	}
-	c.Flags().BoolVar(&check, "check", false, "exit with status 1 if one is not active, has expired or expires soon")
-	c.Flags().IntVar(&days, "expiring", days, "with --check: so many days are soon")
+	c.Flags().BoolVar(&check, "check", false, "exit with status 1 if one is not active or has expired, else with 2 if one expires soon")
+	c.Flags().IntVar(&days, "expiring", days, "show only what is not active, or expires within so many days; with --check, that is soon")
+	_ = c.RegisterFlagCompletionFunc("expiring", cobra.NoFileCompletions) // the flag is there
 	return c
 }
 
-// allWell reports whether everything is in use and valid until a time.
-func allWell(list []adminapi.Certificate, until time.Time) bool {
+// judge is the worst that there is to say of any; nil: all is well.
+func judge(list []adminapi.Certificate, now, soon time.Time) (verdict error) {
 	for i := range list {
-		c := &list[i]
-		if c.State != adminapi.StateActive {
-			return false
-		}
-		if at := expiry(c); !at.IsZero() && at.Before(until) {
-			return false
+		if err := judgeOne(&list[i], now, soon); verdict == nil || err == errCertificates {
+			verdict = err
 		}
 	}
-	return true
+	return verdict
+}
+
+func judgeOne(c *adminapi.Certificate, now, soon time.Time) error {
+	switch at := expiry(c); {
+	case c.State != adminapi.StateActive || !at.IsZero() && !now.Before(at):
+		return errCertificates
+	case !at.IsZero() && at.Before(soon):
+		return errExpiring
+	}
+	return nil
 }
 
 // expiry is the first time at which something of c ends; zero: never.
@@ -87,7 +105,7 @@ func writeCerts(w io.Writer, list []adminapi.Certificate, now time.Time) error {
 		c := &list[i]
 		key, names := none, none
 		if c.CertificateInfo != nil {
-			key, names = c.KeyType, short(c.SANs)
+			key, names = c.KeyType, short(hosts(c.SANs))
 			if len(c.SANs) == 0 {
 				names = c.Subject
 			}
@@ -110,6 +128,37 @@ func writeCerts(w io.Writer, list []adminapi.Certificate, now time.Time) error {
 		}
 	}
 	return nil
+}
+
+// hosts has names without the type that most have.
+func hosts(sans []string) []string {
+	out := make([]string, len(sans))
+	for i, s := range sans {
+		out[i] = strings.TrimPrefix(s, "DNS:")
+	}
+	return out
+}
+
+// writeStates writes the states of certificates that come with the configuration
+// as comments: its file has no place for them.
+func writeStates(w io.Writer, raw json.RawMessage) error {
+	if raw == nil {
+		return nil
+	}
+	var list []adminapi.Certificate
+	if err := json.Unmarshal(raw, &list); err != nil {
+		return err
+	}
+	for i := range list {
+		c := &list[i]
+		text := fmt.Sprintf("%s %s is %s", c.Kind, c.Source, c.State)
+		if c.Error != "" {
+			text += ": " + c.Error
+		}
+		fmt.Fprintf(w, "# %s\n", printable(text))
+	}
+	_, err := fmt.Fprintln(w)
+	return err
 }
 
 // short lists a few, and says how many more there are.
@@ -169,7 +218,12 @@ func (p *program) explainCommand() *cobra.Command {
 	f.Uint16Var(&q.Port, "port", 0, "port that it connects to, if not the listener's")
 	f.BoolVar(&q.TLS12, "tls12", false, "it knows TLS 1.2 only")
 	f.BoolVar(&q.NoECDSA, "no-ecdsa", false, "it can verify RSA certificates only")
-	_ = c.RegisterFlagCompletionFunc("listener", p.complete(listenerNames)) // the flag is there
+	for name, complete := range map[string]cobra.CompletionFunc{
+		"listener": p.complete(listenerNames), "alpn": cobra.FixedCompletions([]string{"http/1.1", "h2", "postgresql"}, cobra.ShellCompDirectiveNoFileComp),
+		"sni": cobra.NoFileCompletions, "source": cobra.NoFileCompletions, "port": cobra.NoFileCompletions,
+	} {
+		_ = c.RegisterFlagCompletionFunc(name, complete) // the flag is there
+	}
 	return c
 }
 

@@ -36,6 +36,33 @@ func entries(raw json.RawMessage) ([]entry, error) {
 	return list, nil
 }
 
+// without takes a member out of an object; found is nil if there is none.
+func without(raw json.RawMessage, key string) (rest, found json.RawMessage, err error) {
+	list, err := entries(raw)
+	if err != nil {
+		return nil, nil, err
+	}
+	b := bytes.NewBufferString("{")
+	for _, e := range list {
+		if e.key == key {
+			found = e.value
+			continue
+		}
+		if b.Len() > 1 {
+			b.WriteByte(',')
+		}
+		name, err := json.Marshal(e.key)
+		if err != nil {
+			return nil, nil, err
+		}
+		b.Write(name)
+		b.WriteByte(':')
+		b.Write(e.value)
+	}
+	b.WriteByte('}')
+	return b.Bytes(), found, nil
+}
+
 // isTable tells whether raw is an object.
 func isTable(raw json.RawMessage) bool { return len(raw) > 0 && raw[0] == '{' }
 

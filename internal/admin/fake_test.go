@@ -23,7 +23,8 @@ type source struct {
 	refuse   error // of SetDraining
 	config   any
 	snapshot *stats.Snapshot
-	entered  chan struct{} // not nil: Status says that it was called, then waits
+	certs    atomic.Pointer[[]adminapi.Certificate] // nil: one
+	entered  chan struct{}                          // not nil: Status says that it was called, then waits
 	release  chan struct{}
 }
 
@@ -96,6 +97,9 @@ func (s *source) RestartStatus() adminapi.RestartStatus {
 }
 
 func (s *source) Certificates() []adminapi.Certificate {
+	if list := s.certs.Load(); list != nil {
+		return *list
+	}
 	return []adminapi.Certificate{{Kind: "certificate", Source: "a.pem", State: adminapi.StateActive, UsedBy: []string{"web"}}}
 }
 

@@ -57,7 +57,7 @@ func (s *Server) api() http.Handler {
 		{path: adminapi.PathClusters, about: "clusters with their endpoints, JSON; ?name= ?buckets=true", serve: s.clusters},
 		{path: adminapi.PathCerts, about: "certificates and what else TLS needs, JSON", serve: s.certs},
 		{path: adminapi.PathTLSExplain, about: "what a TLS client would get, JSON; ?sni= ?listener= ?alpn= ?source= ?port= ?tls12=true ?no_ecdsa=true", serve: s.explainTLS},
-		{path: adminapi.PathConfig, about: "the configuration in effect, JSON", serve: s.config},
+		{path: adminapi.PathConfig, about: "the configuration in effect and the state of its certificates, JSON", serve: s.config},
 		{
 			path: adminapi.PathDrain, about: "whether the daemon drains, JSON; POST begins that, DELETE ends it", serve: s.drainStatus,
 			change: []action{{http.MethodPost, s.drain(true)}, {http.MethodDelete, s.drain(false)}},
@@ -267,7 +267,7 @@ func only[T any](all []T, name, kind string, of func(*T) string) ([]T, error) {
 func (s *Server) config(w http.ResponseWriter, _ url.Values) error {
 	v := s.src.Config()
 	if c, ok := v.(*config.Config); ok {
-		v = effective(c)
+		v = append(effective(c), certificateStates(s.src.Certificates())...)
 	}
 	return writeJSON(w, v)
 }

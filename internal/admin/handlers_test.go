@@ -100,7 +100,7 @@ func TestHeadOverTheLimit(t *testing.T) {
 func TestNotFoundListsEverything(t *testing.T) {
 	c := httpClient(t, serve(t, newSource()))
 	_, body, _ := fetch(t, c, "GET", "http://belayd/nix", "")
-	for _, path := range []string{"/ready", "/status", "/restart-status", "/stats", "/metrics", "/listeners", "/clusters", "/config", "/drain"} {
+	for _, path := range []string{"/ready", "/status", "/restart-status", "/stats", "/metrics", "/listeners", "/clusters", "/certs", "/tls/explain", "/config", "/drain"} {
 		if !strings.Contains(body, "\n"+path+" ") {
 			t.Errorf("%s is missing in\n%s", path, body)
 		}

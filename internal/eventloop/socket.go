@@ -152,6 +152,16 @@ func SetLinger0(fd int) error {
 	return unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
 }
 
+// Unsent is how much of what was sent the peer's kernel has not confirmed, on a Unix
+// socket: what the peer has not read (SIOCOUTQ, tcp(7)). 0 if nobody can say.
+func Unsent(fd int) int {
+	n, err := unix.IoctlGetInt(fd, unix.SIOCOUTQ)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
 // ShutdownWrite ends our direction: the peer reads EOF after what was sent.
 func ShutdownWrite(fd int) error { return unix.Shutdown(fd, unix.SHUT_WR) }
 

@@ -294,6 +294,11 @@ func (n *Node) Empty() {
 			if err == nil {
 				return
 			}
+			if to.Err() == nil && !refused(err) {
+				// It has them in its queue: told again, it would count them twice.
+				n.log.Warn("the last counts of this process are not acknowledged", "error", err)
+				return
+			}
 		}
 		time.Sleep(finalRetry) // the next main process is about to ask for us
 	}

@@ -36,6 +36,7 @@ type proxy struct {
 	plan  *Plan
 	acc   *listener.Acceptor
 	addr  string
+	tls   upstream.TLSStats // for a test that gives the cluster TLS
 }
 
 var hosts atomic.Uint32
@@ -50,7 +51,12 @@ func free() netip.AddrPort {
 // tables are added to the configuration of its listener.
 func startProxy(t *testing.T, backend http.HandlerFunc, tables string) *proxy {
 	t.Helper()
-	server := httptest.NewServer(backend)
+	return proxyBefore(t, httptest.NewServer(backend), tables)
+}
+
+// proxyBefore is startProxy before a server that runs.
+func proxyBefore(t *testing.T, server *httptest.Server, tables string) *proxy {
+	t.Helper()
 	t.Cleanup(server.Close)
 	cfg, err := config.Parse("test.toml", fmt.Appendf(nil, `
 [listener.web]
@@ -84,6 +90,7 @@ endpoints = [{ id = "a", address = %q }]
 	if p.loop, err = eventloop.New(eventloop.Options{}); err != nil {
 		t.Fatal(err)
 	}
+	p.tls = upstream.NewTLSStats(registry, "back")
 	p.shard = registry.NewShard()
 	p.w = NewWorker(&upstream.Env{Loop: p.loop, Shard: p.shard, Poke: func(*cluster.Endpoint) {}}, slog.New(slog.DiscardHandler), nil, clusters, nil)
 	door := listener.NewDoor(p.loop, p.shard, transport.NewHandshakes(p.loop, 0), &listener.DoorLimits{}, slog.New(slog.DiscardHandler), nil)

@@ -339,6 +339,7 @@ func (s *stream) replyDone() {
 
 // endpointEnded is EOF or an error from the endpoint's socket.
 func (s *stream) endpointEnded(err error) {
+	s.up.Broken(err)
 	if s.state == streamReplying {
 		if err == io.EOF && s.rbody.EOF() == nil {
 			s.flags |= surplus // the connection has ended

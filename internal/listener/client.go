@@ -46,6 +46,7 @@ type Secure struct {
 	// Policy is what client certificates were checked against at the handshake:
 	// names with another one are not to be served on this connection (421).
 	Policy certs.PolicyID
+	name   string   // that the chain was chosen by; "" also if what came cannot be a name
 	alpn   []string // that the client offered, if chains ask for it
 	port   uint16
 	source netip.Addr

@@ -135,7 +135,7 @@ func (e *entrant) choose() {
 			alpn = append(alpn, string(p))
 		}
 	}
-	s := &Secure{Chain: e.chain, Policy: e.chain.Server.ClientPolicy(), alpn: alpn, port: e.dest.Port(), source: e.peer.Addr()}
+	s := &Secure{name: string(h.ServerName), Chain: e.chain, Policy: e.chain.Server.ClientPolicy(), alpn: alpn, port: e.dest.Port(), source: e.peer.Addr()}
 	e.secure = s
 	e.state = entrantHandshake
 	e.tls = transport.AcceptTLS(e.d.handshakes, e.raw, e.head(), cfg)

@@ -89,7 +89,7 @@ func (g *Gate) Misdirected(s *Secure, host []byte) bool {
 	switch {
 	case len(name) > len(lower): // no server name is so long, but a route's suffix may match
 		return true
-	case bytes.EqualFold(name, []byte(s.ServerName)):
+	case bytes.EqualFold(name, []byte(s.name)):
 		return false
 	}
 	for i, b := range name {

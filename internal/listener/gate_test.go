@@ -48,7 +48,7 @@ func came(t *testing.T, g *Gate, name string) *Secure {
 	if c == nil {
 		t.Fatalf("no chain for %s", name)
 	}
-	return &Secure{TLSInfo: transport.TLSInfo{ServerName: name}, Chain: c, Policy: c.Server.ClientPolicy(), source: source}
+	return &Secure{TLSInfo: transport.TLSInfo{ServerName: name}, name: name, Chain: c, Policy: c.Server.ClientPolicy(), source: source}
 }
 
 func TestMisdirected(t *testing.T) {

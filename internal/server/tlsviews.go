@@ -9,6 +9,7 @@ import (
 
 	"belay/internal/admin/adminapi"
 	"belay/internal/certs"
+	"belay/internal/config"
 	"belay/internal/listener"
 	"belay/internal/stats"
 )
@@ -58,6 +59,7 @@ func (s *Server) ExplainTLS(q adminapi.TLSQuery) (list []adminapi.TLSExplanation
 func explain(l *boundListener, q *adminapi.TLSQuery) adminapi.TLSExplanation {
 	f := listener.Facts{ServerName: []byte(q.SNI), ALPN: q.ALPN, Port: q.Port}
 	f.Source, _ = netip.ParseAddr(q.Source) // the API has checked it
+	f.Source = f.Source.Unmap()
 	if f.Port == 0 {
 		f.Port = l.Address.AP.Port()
 	}
@@ -71,8 +73,8 @@ func explain(l *boundListener, q *adminapi.TLSQuery) adminapi.TLSExplanation {
 	if c := m.Chain.Config; c != nil {
 		e.Passthrough, e.Cluster = c.Passthrough, c.Cluster
 	}
-	if e.Cluster == "" && len(l.Config.Clusters) == 1 {
-		e.Cluster = l.Config.Clusters[0].Cluster
+	if e.Cluster == "" {
+		e.Cluster = clustersOf(l.Config)
 	}
 	if m.Chain.Server == nil {
 		return e
@@ -82,6 +84,18 @@ func explain(l *boundListener, q *adminapi.TLSQuery) adminapi.TLSExplanation {
 	e.NameMatch, e.Why, e.Version, e.Protocol, e.Staple = x.Name, x.Why, x.Version, x.ALPN, x.Staple
 	e.ClientCertificate, e.ClientPolicy, e.Refused = x.ClientAuth, x.ClientPolicy, x.Refused
 	return e
+}
+
+// clustersOf names the clusters of a TCP listener; of an HTTP one its routes choose.
+func clustersOf(l *config.Listener) string {
+	if len(l.Clusters) == 1 {
+		return l.Clusters[0].Cluster
+	}
+	var list []string
+	for _, c := range l.Clusters {
+		list = append(list, fmt.Sprintf("%s (weight %d)", c.Cluster, c.Weight))
+	}
+	return strings.Join(list, ", ")
 }
 
 // chainWhy names the conditions that were met.

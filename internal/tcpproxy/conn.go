@@ -19,13 +19,15 @@ import (
 //	   ^ └─no room in time─> closed       │            └─a reset, idle too long────> closed
 //	   └──────next address or endpoint────┴─none left─> closed
 //
+//	relay ──TLS without close_notify──> parting ──all is delivered, or no progress──> closed
+//
 // In every state a client that resets, and Abort, end it.
 type conn struct {
 	w      *Worker
 	acc    *listener.Acceptor
 	plan   *Plan
 	client transport.Socket
-	up     *upstream.Conn // nil unless connecting or relay
+	up     *upstream.Conn // nil unless connecting, relay or parting
 	far    far
 	peer   netip.AddrPort
 	via    netip.AddrPort   // as in listener.Client
@@ -49,6 +51,7 @@ type conn struct {
 	active                                 int64 // when a byte was moved last
 	where                                  string
 	broken                                 ending // a sink is lost; the other direction goes on
+	parting                                parting
 
 	index               int32 // in Worker.conns
 	tries, addressTries int
@@ -63,6 +66,7 @@ const (
 	connWaiting
 	connConnecting
 	connRelay
+	connParting
 	connClosed
 )
 
@@ -74,7 +78,9 @@ type far struct{ c *conn }
 // sends no more, is read later.
 func (c *conn) Ready(ev eventloop.Events) {
 	if c.state != connRelay {
-		if ev&eventloop.Err != 0 {
+		if c.state == connParting {
+			c.partingReady(ev, c.client)
+		} else if ev&eventloop.Err != 0 {
 			c.end(endClientReset, true)
 		}
 		return
@@ -89,6 +95,8 @@ func (f *far) Ready(ev eventloop.Events) {
 		c.handshake()
 	case connRelay:
 		c.ready(ev, &c.out, &c.in, endUpstreamReset)
+	case connParting:
+		c.partingReady(ev, c.up.Socket)
 	}
 }
 
@@ -152,6 +160,8 @@ func (c *conn) HandleTimer(*eventloop.Timer) {
 			return
 		}
 		c.end(endIdle, c.in.waits() || c.out.waits())
+	case connParting:
+		c.delivered()
 	}
 }
 

@@ -31,6 +31,7 @@ type proxy struct {
 	plan  *Plan
 	acc   *listener.Acceptor
 	path  string
+	tls   upstream.TLSStats // for a test that gives the cluster TLS
 }
 
 func startProxy(t testing.TB, endpoint string, pipes int) *proxy {
@@ -54,6 +55,7 @@ endpoints = [{ id = "a", address = %q }]
 		t.Fatal(err)
 	}
 	st := NewStats(r)
+	p.tls = upstream.NewTLSStats(r, "back")
 	l, err := listener.Open(cfg.Listeners[0], 1, nil, true)
 	if err != nil {
 		t.Fatal(err)

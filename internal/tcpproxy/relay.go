@@ -102,11 +102,10 @@ func (c *conn) move(d *direction) bool {
 		if d.src == c.up.Socket {
 			c.up.Broken(err)
 		}
-		why := c.lost(d.src)
 		if errors.Is(err, transport.ErrTruncated) {
-			why = truncated[why]
+			return c.part(d)
 		}
-		c.end(why, true)
+		c.end(c.lost(d.src), true)
 		return false
 	}
 	return true

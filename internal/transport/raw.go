@@ -163,6 +163,9 @@ func (r *Raw) Alive() bool {
 	return true
 }
 
+// Unsent is what the kernel keeps for the peer.
+func (r *Raw) Unsent() int { return eventloop.Unsent(int(r.fd)) }
+
 // CloseWrite is shutdown(SHUT_WR).
 func (r *Raw) CloseWrite() error { return eventloop.ShutdownWrite(int(r.fd)) }
 

@@ -263,6 +263,35 @@ func readAll(t testing.TB, fd int) []byte {
 	return got
 }
 
+// TestUnsent: what the peer has not got is told until it has it.
+func TestUnsent(t *testing.T) {
+	onEach(t, func(t *testing.T, l loop, r *Raw, _ *watch, peer int) {
+		sent := 0
+		l.do(func() {
+			if n := r.Unsent(); n != 0 {
+				t.Errorf("%d bytes unsent of none", n)
+			}
+			for p := make([]byte, 64<<10); ; {
+				n, err := r.Write(p, nil)
+				if sent += n; n < len(p) {
+					if n := r.Unsent(); n == 0 || err != nil {
+						t.Errorf("%d bytes unsent on a full socket, %v", n, err)
+					}
+					return
+				}
+			}
+		})
+		for p := make([]byte, 64<<10); sent > 0; {
+			n, errno := eventloop.Recv(peer, p)
+			if errno != 0 && errno != syscall.EAGAIN {
+				t.Fatal(errno)
+			}
+			sent -= n
+		}
+		l.until(t, "all is confirmed", func() bool { return r.Unsent() == 0 })
+	})
+}
+
 // TestWriteSecondPieceOnly: an empty first piece is no obstacle.
 func TestWriteSecondPieceOnly(t *testing.T) {
 	onEach(t, func(t *testing.T, l loop, r *Raw, w *watch, peer int) {

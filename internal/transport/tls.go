@@ -342,6 +342,9 @@ func (t *TLS) Alive() bool {
 	return true
 }
 
+// Unsent counts sealed bytes.
+func (t *TLS) Unsent() int { return t.out.len() + t.raw.Unsent() }
+
 // CloseWrite sends close_notify, and shutdown(SHUT_WR) after it.
 func (t *TLS) CloseWrite() error {
 	switch {

@@ -175,6 +175,32 @@ func TestTLSSlowOwner(t *testing.T) {
 	})
 }
 
+// TestTLSUnsent: sealed bytes that the socket did not take count as well.
+func TestTLSUnsent(t *testing.T) {
+	onModes(t, func(t *testing.T, r rig, m mode) {
+		s, peer, _ := m.pair(t, r, 0)
+		shake(t, r, s, peer)
+		taken := 0
+		r.do(func() {
+			p := payload(20_000)
+			for {
+				n, err := s.t.Write(p, nil)
+				if taken += n; n == 0 || err != nil {
+					break
+				}
+			}
+			if n, raw := s.t.Unsent(), s.t.raw.Unsent(); n <= raw || raw == 0 {
+				t.Errorf("%d bytes unsent, %d of them in the socket", n, raw)
+			}
+		})
+		if n, err := io.CopyN(io.Discard, peer, int64(taken)); err != nil {
+			t.Errorf("the peer got %d bytes of %d, %v", n, taken, err)
+		}
+		r.until(t, "all is confirmed", func() bool { return s.t.Unsent() == 0 })
+		r.do(s.t.Close)
+	})
+}
+
 // TestTLSCloseLingers: what Write took reaches a slow peer after Close.
 func TestTLSCloseLingers(t *testing.T) {
 	onModes(t, func(t *testing.T, r rig, m mode) {

@@ -48,6 +48,10 @@ type Socket interface {
 	// in both directions and with nothing to read. It costs a system call.
 	Alive() bool
 
+	// Unsent is how many bytes on the wire, of what Write took, the peer has not
+	// got yet: a Reset now would drop them. It costs a system call.
+	Unsent() int
+
 	// CloseWrite ends our direction after what Write took.
 	CloseWrite() error
 

@@ -1,11 +1,18 @@
 // Package upstream keeps, per worker, the connections to endpoints: it opens
 // them, lends each to one exchange at a time, and keeps the idle ones until they
 // are needed, too old, or closed by the other side.
+//
+// What comes between TCP and the first byte of an exchange is done here too: a
+// PROXY header, PostgreSQL's request for TLS, TLS itself (Conn.Handshake). Such a
+// connection is used again only where it says the same: with a PROXY header never,
+// for it speaks of one client; with TLS for the server name that was verified, as
+// long as authorities and client certificate are those of its handshake.
 package upstream
 
 import (
 	"errors"
 
+	"belay/internal/certs"
 	"belay/internal/cluster"
 	"belay/internal/config"
 	"belay/internal/eventloop"
@@ -44,7 +51,8 @@ type Pool struct {
 	Endpoint *cluster.Endpoint
 	cfg      *config.Cluster
 	st       Stats
-	tls      *TLS // nil: plain
+	tls      *TLS           // nil: plain
+	policy   certs.PolicyID // of the TLS, when idle connections were held against it last
 
 	idle    []*Conn // oldest first; taken from the end, so the warmest is reused
 	waiting []*Waiter
@@ -141,27 +149,19 @@ func (p *Pool) Acquire(o transport.Owner, w *Waiter, grant func(*Conn, error), w
 	return nil, nil
 }
 
-// nameOf is the name of a new connection: that of the request, or, for who has
-// none, the endpoint's.
-func (p *Pool) nameOf(want *Want) string {
-	switch {
-	case p.tls == nil || !p.cfg.TLS.SNIFromHost:
-		return ""
-	case len(want.Name) > 0:
-		return string(want.Name)
-	}
-	return p.Endpoint.Host()
-}
-
 // takeIdle pops the most recently used idle connection that is still good.
 func (p *Pool) takeIdle(o transport.Owner, want *Want) *Conn {
-	for i := len(p.idle) - 1; i >= 0; i-- {
+	if p.tls != nil {
+		p.closeOutdated()
+	}
+	// A Close may grant its room to who waits, and that may take idle ones as well.
+	for i := len(p.idle) - 1; i >= 0; i = min(i, len(p.idle)) - 1 {
 		c := p.idle[i]
-		if p.tls != nil && p.cfg.TLS.SNIFromHost && !c.fits(want.Name) {
+		if !c.fits(want) {
 			continue
 		}
 		p.dropIdle(i)
-		if want.Careful && !c.Socket.Alive() || !c.current() || c.outdated() {
+		if want.Careful && !c.Socket.Alive() || !c.current() {
 			p.env.Shard.Inc(p.st.IdleClosed)
 			c.Close()
 			continue

@@ -75,6 +75,7 @@ type site struct {
 	backend *backend
 	cluster *cluster.Cluster
 	at      []*pooled
+	secure  TLSStats // for whom the cluster has TLS
 }
 
 // pooled is a worker with its pool.
@@ -108,6 +109,7 @@ func newSite(t testing.TB, n int, c config.Cluster) *site {
 		Open:           r.Gauge("open", "x"),
 		Idle:           r.Gauge("idle", "x"),
 	}
+	s.secure = NewTLSStats(r, c.Name)
 	for range n {
 		p := &pooled{loop: startLoop(t)}
 		env := &Env{Loop: p.Worker, Shard: r.NewShard(), Poke: func(*cluster.Endpoint) {
@@ -804,6 +806,53 @@ func TestLimitUnderLoad(t *testing.T) {
 	if open != e.Open.Load() || idle != open || e.Waiting.Load() != 0 {
 		t.Errorf("open %d, of the endpoint %d; idle %d; waiting %d", open, e.Open.Load(), idle, e.Waiting.Load())
 	}
+}
+
+// TestGrantAmidTake: closing an idle connection that turned out dead lets a request
+// in that waited, and that one may take what is idle, too.
+func TestGrantAmidTake(t *testing.T) {
+	set := settings()
+	set.MaxConnections = 3
+	s, p := onePool(t, set)
+	var lent []*Conn
+	var ends []net.Conn
+	for range 3 {
+		c, conn := p.get(t, s.backend)
+		lent, ends = append(lent, c), append(ends, conn)
+	}
+	p.do(func() {
+		for _, c := range lent {
+			c.Release()
+		}
+		open := &s.cluster.Endpoints[0].Open
+		open.Add(1) // of another worker, which is quicker to take the room that is made here
+		var first, second, third answer
+		took := 0
+		grant := func(c *Conn, err error) {
+			first.grant(c, err)
+			for len(p.pool.idle) > 0 {
+				p.ask(&second, false, false)
+				took++
+			}
+		}
+		if c, err := p.pool.Acquire(quiet{}, &first.Waiter, grant, &Want{Fresh: true}); c != nil || err != nil || !first.Waiting() || len(p.pool.idle) != 2 {
+			t.Fatalf("%v, %v, %d idle", c, err, len(p.pool.idle))
+		}
+		for _, conn := range ends {
+			conn.Close()
+		}
+		for { // the end of the one that is asked first
+			if _, ended, _ := eventloop.Peek(lent[2].Socket.Descriptor()); ended {
+				break
+			}
+		}
+		p.ask(&third, false, true)
+		if first.conn == nil || took != 1 || !third.Waiting() && third.conn == nil {
+			t.Errorf("granted %v, %d taken amid it, at last %v", first.conn, took, third.conn)
+		}
+		open.Add(-1)
+		third.Cancel()
+	})
 }
 
 // TestReuseAllocs: a request that finds an idle connection costs no allocation.

@@ -1,10 +1,13 @@
 package upstream
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
+	"strings"
 
 	"belay/internal/certs"
 	"belay/internal/proxyproto"
@@ -198,22 +201,24 @@ func (c *Conn) writePreface(p *preface) error {
 // none of TLS, which will say so (CVE-2021-23222).
 func (c *Conn) readAnswer(p *preface) error {
 	var b [1]byte
-	if _, err := c.Socket.Read(b[:]); err != nil {
+	switch _, err := c.Socket.Read(b[:]); {
+	case errors.Is(err, transport.ErrAgain):
 		return err
-	}
-	if b[0] != 'S' {
-		return errStartTLS
+	case err != nil:
+		return fmt.Errorf("%w: %w", errStartTLS, err)
+	case b[0] != 'S':
+		return fmt.Errorf("%w: it answers %q", errStartTLS, b[:])
 	}
 	return c.beginTLS(p)
 }
 
 func (c *Conn) beginTLS(p *preface) error {
 	t := c.pool.tls
+	p.policy = t.Client.PolicyID() // before Config: what changes in between must not count as checked
 	cfg, err := t.Configs.Config(c.Where(), p.name)
 	if err != nil {
 		return err
 	}
-	p.policy = t.Client.PolicyID()
 	c.Socket = transport.DialTLS(c.pool.env.Handshakes, c.Socket.(*transport.Raw), cfg)
 	p.stage = stageTLS
 	return nil
@@ -239,9 +244,13 @@ func (c *Conn) tellFailure(err error) {
 		return
 	}
 	c.pool.env.Shard.Inc(t.Stats.Failed[reason])
+	name := c.preface.name
+	if name == "" {
+		name = c.pool.cfg.TLS.SNI
+	}
 	if held, ok := t.Said.Now(reason, c.pool.env.Loop.Now()); ok {
 		t.Log.Warn("no TLS with an endpoint", "cluster", c.pool.cfg.Name, "endpoint", c.pool.Endpoint.ID, "address", c.Where(),
-			"server_name", c.preface.name, "reason", reason, "error", err, "unlogged", held)
+			"server_name", name, "reason", reason, "error", err, "unlogged", held)
 	}
 }
 
@@ -257,14 +266,54 @@ func (c *Conn) Broken(err error) {
 // IsTLS reports whether a connection could not be made because of TLS.
 func IsTLS(err error) bool { return failureReason(err) != "" }
 
-// fits reports whether an idle connection may serve a request for a name.
-func (c *Conn) fits(name []byte) bool {
-	p := c.preface
-	return p == nil || p.name == string(name)
+// named reports whether connections differ by the name that was verified.
+func (p *Pool) named() bool { return p.tls != nil && p.cfg.TLS.SNIFromHost }
+
+// nameOf is the name of a new connection: that of the request, or, for who has
+// none, the endpoint's.
+func (p *Pool) nameOf(want *Want) string {
+	switch {
+	case !p.named():
+		return ""
+	case len(want.Name) > 0:
+		return strings.ToLower(string(want.Name))
+	}
+	return strings.ToLower(p.Endpoint.Host())
+}
+
+// fits reports whether an idle connection is verified for the name that a request
+// wants. It makes no string of it.
+func (c *Conn) fits(want *Want) bool {
+	p := c.pool
+	switch {
+	case !p.named():
+		return true
+	case len(want.Name) > 0:
+		return bytes.EqualFold(want.Name, []byte(c.preface.name))
+	}
+	return strings.EqualFold(p.Endpoint.Host(), c.preface.name)
 }
 
 // is is fits for a request that waited.
 func (c *Conn) is(name string) bool { return c.preface == nil || c.preface.name == name }
+
+// closeOutdated ends idle connections that were verified under another policy, when
+// that is noticed first: no request takes them any more.
+func (p *Pool) closeOutdated() {
+	policy := p.tls.Client.PolicyID()
+	if policy == p.policy {
+		return
+	}
+	p.policy = policy
+	for i := 0; i < len(p.idle); {
+		if p.idle[i].preface.policy == policy {
+			i++
+			continue
+		}
+		p.env.Shard.Inc(p.st.IdleClosed)
+		p.closeIdle(i)
+	}
+}
 
 // outdated reports whether what the endpoint was checked against has changed.
 func (c *Conn) outdated() bool {

@@ -315,6 +315,9 @@ func (d *Daemon) finish() {
 	}
 	if d.t.Failed() {
 		d.t.Logf("belayd's stderr:\n%s", clip(log))
+		if b, err := os.ReadFile(d.AccessLog); err == nil && len(b) > 0 && len(b) < 8<<10 { // a few lines may tell more
+			d.t.Logf("its access log:\n%s", b)
+		}
 	}
 }
 

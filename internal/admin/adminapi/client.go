@@ -129,7 +129,7 @@ func (c *Client) StatsText(ctx context.Context, q StatsQuery) (string, error) {
 }
 
 // Config asks for the configuration in effect: the tables and keys of
-// belay.toml with every default, as JSON.
+// belay.toml with every default, as JSON, and ConfigCertificates.
 func (c *Client) Config(ctx context.Context) (raw json.RawMessage, err error) {
 	err = c.get(ctx, PathConfig, nil, &raw)
 	return raw, err

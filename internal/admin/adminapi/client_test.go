@@ -167,6 +167,12 @@ func TestClientAsksFor(t *testing.T) {
 		{"GET /drain", func() error { _, err := c.DrainStatus(ctx); return err }},
 		{"POST /drain", func() error { _, err := c.Drain(ctx, true); return err }},
 		{"DELETE /drain", func() error { _, err := c.Drain(ctx, false); return err }},
+		{"GET /certs", func() error { _, err := c.Certificates(ctx); return err }},
+		{"GET /tls/explain", func() error { _, err := c.ExplainTLS(ctx, TLSQuery{}); return err }},
+		{"GET /tls/explain?alpn=h2%2Ch3&listener=l&no_ecdsa=true&port=65535&sni=a+b&source=%3A%3A1&tls12=true", func() error {
+			_, err := c.ExplainTLS(ctx, TLSQuery{Listener: "l", SNI: "a b", ALPN: []string{"h2", "h3"}, Source: "::1", Port: 65535, TLS12: true, NoECDSA: true})
+			return err
+		}},
 		{"GET /config", func() error { _, err := c.Config(ctx); return err }},
 	} {
 		if err := tt.f(); err != nil || got != tt.want {

@@ -14,10 +14,14 @@ const (
 	PathTLSExplain = "/tls/explain"
 )
 
+// ConfigCertificates is the member of Client.Config that the configuration file
+// does not have: kind, source, state and error of each Certificate.
+const ConfigCertificates = "certificates"
+
 // Certificate is one file, pair of files or credential that TLS needs. Nothing of
 // it is secret.
 type Certificate struct {
-	Kind   string    `json:"kind"` // "certificate", "ca", "crl", "ticket secret"
+	Kind   string    `json:"kind"` // "certificate", "ca", "crl", "ticket_secret"
 	Source string    `json:"source"`
 	UsedBy []string  `json:"used_by"` // filter chains and clusters
 	State  string    `json:"state"`   // StateWarming, StateActive, StateLastGood
